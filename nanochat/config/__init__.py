@@ -1,0 +1,58 @@
+"""Typed settings: the only home of defaults and of their documentation. Never imports torch."""
+
+from nanochat.config.base import Settings
+from nanochat.config.catalogue import Catalogue, Corpus, TaskEntry, load_catalogue
+from nanochat.config.data import DataSettings, TokenizerSettings, WorldSettings
+from nanochat.config.evaluation import (
+    BaseEvalSettings,
+    ChatEvalSettings,
+    ChatSettings,
+    ChatTaskSettings,
+    ExecutionSettings,
+    ReportSettings,
+    WandbSettings,
+)
+from nanochat.config.run import RunConfig, load_config, merge
+from nanochat.config.stages import STAGES, pairs_of, parse_pairs
+from nanochat.config.training import (
+    BaseSettings,
+    FinetuneSettings,
+    MidSettings,
+    MixtureSettings,
+    ModelSettings,
+    RlSettings,
+    SftSettings,
+    TrainingSettings,
+)
+
+__all__ = [
+    "STAGES",
+    "BaseEvalSettings",
+    "BaseSettings",
+    "Catalogue",
+    "ChatEvalSettings",
+    "ChatSettings",
+    "ChatTaskSettings",
+    "Corpus",
+    "DataSettings",
+    "ExecutionSettings",
+    "FinetuneSettings",
+    "MidSettings",
+    "MixtureSettings",
+    "ModelSettings",
+    "ReportSettings",
+    "RlSettings",
+    "RunConfig",
+    "Settings",
+    "SftSettings",
+    "TaskEntry",
+    "TokenizerSettings",
+    "TrainingSettings",
+    "WandbSettings",
+    "WorldSettings",
+    "load_catalogue",
+    "load_config",
+    "merge",
+    "pairs_of",
+    "parse_pairs",
+]

@@ -1,0 +1,84 @@
+"""Settings of evaluation, report and chat."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nanochat.config.base import Settings
+
+
+class BaseEvalSettings(Settings):
+    """Bits per byte and the CORE-format tasks of the evaluation bundle."""
+
+    max_items: int | None = Field(default=None, ge=1)
+    """Items per task at most; none takes all. Few-shot examples always come from the whole task."""
+    tasks: tuple[str, ...] = ()
+    """Task labels of the bundle to run; empty runs all there are."""
+    bpb_tokens: int = Field(default=10_485_760, ge=1024)
+    """Tokens of training and of validation text for bits per byte, at most."""
+
+
+class ChatTaskSettings(Settings):
+    """How one chat task is evaluated."""
+
+    max_items: int | None = Field(default=None, ge=1)
+    """Items at most; none takes all."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Length at which a generated answer is cut off."""
+
+
+class ChatEvalSettings(Settings):
+    """Chat tasks every chat stage is evaluated on."""
+
+    tasks: dict[str, ChatTaskSettings] = {}
+    """Task name (of the catalogue) → how."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy, the setting of published scores."""
+    seed: int = 0
+    """Seed of sampling, where the temperature is not 0."""
+
+
+class ReportSettings(Settings):
+    """The report."""
+
+    title: str = "A chat model of my own"
+    """Heading of report.md."""
+
+
+class ChatSettings(Settings):
+    """The chat window and terminal chat; nothing here triggers a rerun."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anything else than localhost is reachable from outside."""
+    port: int = Field(default=7860, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    password: str | None = None
+    """Asked of every visitor (user name `nanochat`) where set."""
+    stage: Literal["auto", "base", "mid", "sft", "rl"] = "auto"
+    """Checkpoint to chat with; `auto` takes the last stage of the run."""
+    temperature: float = Field(default=0.8, ge=0, le=2)
+    """Initial sampling temperature."""
+    top_k: int | None = Field(default=50, ge=1)
+    """Initial top-k; none samples from all tokens."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Initial length limit of an answer."""
+
+
+class WandbSettings(Settings):
+    """Weights & Biases; nothing here triggers a rerun, metrics.jsonl is always written."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto`: online where WANDB_API_KEY is set, else offline."""
+    project: str = "nanochat"
+    """Project the runs are filed under."""
+
+
+class ExecutionSettings(Settings):
+    """How training runs on this machine; nothing here changes the artifact or triggers a rerun."""
+
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """Steps between step checkpoints; none leaves it to the clock."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """Minutes between step checkpoints."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Step checkpoints kept per stage."""
