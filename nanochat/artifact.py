@@ -271,8 +271,8 @@ class Workspace:
     ) -> Manifest:
         """Write the manifest over the files in `final`, last, and promote the artifact to its output.
 
-        Args:
-            logs: files that record how it was made; they stay out of the artifact's digest.
+        The arguments are the manifest's fields of these names; `logs` names files that record how it was made and
+        stay out of the artifact's digest.
         """
         files = {}
         for path in _files_below(self.final):

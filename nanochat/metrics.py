@@ -50,9 +50,13 @@ class Metrics:
 
         Args:
             path: metrics.jsonl in the in-progress folder.
+            stage: the stage's word; prefix of the names in wandb.
+            run: name of the run; wandb's group.
+            total_steps: the stage's steps, for the log lines.
             resume_step: the step training continues from; later lines are dropped.
             wandb: with `mode` already resolved to online, offline or disabled.
             wandb_id: stable identity of the wandb run, so that a resumed stage continues its curve.
+            settings: what wandb shows as the run's config.
             log_every: steps between log lines; none logs about fifty in all.
         """
         self.path = path

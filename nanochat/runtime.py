@@ -1,4 +1,4 @@
-"""The machine under a run: devices, ranks, compute types, peak rates, memory. The only reader of environment variables."""
+"""The machine under a run: devices, ranks, compute types, peak rates, memory; reads the environment variables."""
 
 import logging
 import os
@@ -82,6 +82,9 @@ class World:
         if use_cuda:
             torch.cuda.set_device(place)
         if size > 1:
+            if not use_cuda:  # the ranks of one machine share its cores
+                threads = torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+                torch.set_num_threads(max(1, threads))
             # nccl for GPU tensors, gloo beside it for objects and CPU tensors.
             torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
         return cls(rank, local_rank, size, place)

@@ -12,7 +12,8 @@ from nanochat.config.evaluation import (
     ReportSettings,
     WandbSettings,
 )
-from nanochat.config.run import RunConfig, load_config, merge
+from nanochat.config.layout import Layout
+from nanochat.config.run import RunConfig, load_config, merge, read_yaml
 from nanochat.config.stages import STAGES, pairs_of, parse_pairs
 from nanochat.config.training import (
     BaseSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "DataSettings",
     "ExecutionSettings",
     "FinetuneSettings",
+    "Layout",
     "MidSettings",
     "MixtureSettings",
     "ModelSettings",
@@ -55,4 +57,5 @@ __all__ = [
     "merge",
     "pairs_of",
     "parse_pairs",
+    "read_yaml",
 ]

@@ -30,7 +30,7 @@ class ChatTaskSettings(Settings):
 class ChatEvalSettings(Settings):
     """Chat tasks every chat stage is evaluated on."""
 
-    tasks: dict[str, ChatTaskSettings] = {}
+    tasks: dict[str, ChatTaskSettings] = Field(default={})
     """Task name (of the catalogue) → how."""
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, the setting of published scores."""
@@ -82,3 +82,8 @@ class ExecutionSettings(Settings):
     """Minutes between step checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Step checkpoints kept per stage."""
+    device_batch_size: int = Field(default=32, ge=1)
+    """Rows per device and micro-batch, where a profile sets no `device_batch_size` resource; halved when memory runs
+    out. The total batch, and so the result, stays."""
+    conda: str = "envs/cpu.yaml"
+    """Environment file that `snakemake --sdm conda` makes for the rules."""

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -96,10 +96,12 @@ def _nearest(location: tuple[str | int, ...]) -> str:
     """The valid key closest to the one at `location`, as a hint, or the list of valid ones."""
     model: Any = RunConfig
     for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+        else:
             return ""
-        model = field.annotation
     valid = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
     if close:

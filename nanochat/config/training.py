@@ -11,7 +11,7 @@ class ModelSettings(Settings):
     """The shape that depth does not fix by itself."""
 
     arch: Literal["classic", "modern"] = "modern"
-    """`classic`: nanochat of October 2025, exports to stock transformers. `modern`: value embeddings, windows, smear."""
+    """`classic`: nanochat of October 2025, exports to transformers; `modern`: value embeddings, windows, smear."""
     sequence_length: int = Field(default=2048, ge=16, multiple_of=16)
     """Tokens in a training row, and the context of the model."""
     aspect_ratio: int = Field(default=64, ge=8)
@@ -92,7 +92,7 @@ class MixtureSettings(Settings):
 class FinetuneSettings(TrainingSettings):
     """Midtraining and SFT: conversations of a task mixture."""
 
-    mixture: dict[str, MixtureSettings] = {}
+    mixture: dict[str, MixtureSettings] = Field(default={})
     """Task name (of the catalogue) → how much of it."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the mixture; ignored where `steps` is set."""

@@ -1,0 +1,27 @@
+# What a newcomer needs; everyday work is `snakemake …`, see README.md.
+.PHONY: report test lint
+
+# uv does not read pip's settings: hand over a folder of local wheels where there is one.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+report: .venv/installed
+	snakemake report.md
+
+test: .venv/installed
+	pytest
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	lint-imports
+	snakemake --lint
+
+.venv/installed: pyproject.toml envs/constraints.txt
+	@if command -v uv >/dev/null; then \
+	  uv venv --allow-existing .venv && VIRTUAL_ENV=.venv uv pip install -c envs/constraints.txt -e '.[workflow,wandb,chat,dev]'; \
+	else \
+	  python3 -m venv .venv && .venv/bin/pip install -c envs/constraints.txt -e '.[workflow,wandb,chat,dev]'; \
+	fi
+	@touch $@

@@ -1,0 +1,49 @@
+"""Configuration and launch: what every rule file uses. Paths come from nanochat.config.layout."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir)))
+from nanochat.config import Layout, load_config, merge, pairs_of, read_yaml
+from nanochat.errors import ConfigError
+from nanochat.model.scaling import base_plan
+
+# Without a configuration file of the user's or a profile's, this is the laptop run.
+try:
+    base_config = (
+        {}
+        if workflow.configfiles
+        else read_yaml(Path(workflow.basedir) / "config/tiny.yaml")
+    )
+    cfg = load_config(merge(base_config, config))
+    plan = base_plan(cfg.depth, cfg.model, cfg.base, cfg.tokenizer.vocab_size)
+    layout = Layout(cfg, plan.tokens)
+    layout.train_shards
+except ConfigError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+# The rules run `python` and `torchrun`: those beside this snakemake, unless an environment of their own is asked for.
+# The scripts lie beside the Snakefile, which with --directory is not where the work is done.
+prefix = f"export PYTHONPATH='{workflow.basedir}'${{PYTHONPATH:+:$PYTHONPATH}}; "
+if "conda" not in str(workflow.deployment_settings.deployment_method).lower():
+    prefix += f"export PATH='{Path(sys.executable).parent}':$PATH; "
+shell.prefix(prefix)
+ENVIRONMENT = f"../{cfg.execution.conda}"
+
+
+def settings(stage):
+    """Exactly the settings that change a stage's artifact, one param each, so that a rerun's reason names the key."""
+    return pairs_of(cfg, stage)
+
+
+def batch(stage):
+    """Total batch of a training stage in tokens, for its message."""
+    return getattr(cfg, stage).total_batch_size or plan.total_batch_size
+
+
+wildcard_constraints:
+    shard=r"shard_\d{5}",
+    stage="mid|sft|rl",

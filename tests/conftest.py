@@ -1,0 +1,93 @@
+"""What tests share: the repository, the real data beside it, and one tiny trained run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SMOKE = REPOSITORY / "config" / "smoke.yaml"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what this machine cannot run, with the reason; run the cheap tests before the shared tiny run."""
+    import torch
+
+    skips = {
+        "gpu": (not torch.cuda.is_available(), "no CUDA device"),
+        "shared": (not (REPOSITORY.parent / "shared" / "hub").is_dir(), "../shared/hub is not there"),
+        "browser": (not Path("/usr/bin/chromium").exists(), "no Chromium (Debian's package chromium)"),
+    }
+    for item in items:
+        for mark, (missing, reason) in skips.items():
+            if missing and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: "workflow" in item.path.parts)
+
+
+@pytest.fixture(scope="session")
+def shared_hub() -> Path:
+    """Real data laid out like the public hubs."""
+    return REPOSITORY.parent / "shared" / "hub"
+
+
+class Workflow:
+    """Runs the real Snakefile in a folder of its own."""
+
+    def __init__(self, folder: Path, repository: Path = REPOSITORY) -> None:
+        self.folder = folder
+        self.repository = repository
+
+    def command(self, *arguments: str, configfile: Path | None = SMOKE) -> list[str]:
+        """The snakemake command line; `configfile` None leaves it to the arguments."""
+        config = ["--configfile", str(configfile)] if configfile else []
+        return [sys.executable, "-m", "snakemake", "--directory", str(self.folder), *arguments, *config]
+
+    def environment(self) -> dict[str, str]:
+        """A user's environment without the test runner's own variables."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PATH": path}
+
+    def run(
+        self, *arguments: str, configfile: Path | None = SMOKE, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run snakemake to its end; its two output streams are joined."""
+        done = subprocess.run(
+            self.command(*arguments, configfile=configfile),
+            cwd=self.repository,
+            env=self.environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=900,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout[-6000:]
+        return done
+
+    def planned(self, *arguments: str, configfile: Path | None = SMOKE) -> dict[str, int]:
+        """Rules a dry run lists, with their number of jobs; empty where nothing is to be done."""
+        output = self.run("-n", *arguments, configfile=configfile).stdout
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)\ntotal", output, re.MULTILINE | re.DOTALL)
+        if table is None:
+            assert "Nothing to be done" in output, output
+            return {}
+        return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())}
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A folder where the whole tiny DAG has run, report included."""
+    runner = Workflow(tmp_path_factory.mktemp("workflow"))
+    runner.run("--cores", "2")
+    return runner
+
+
+@pytest.fixture(scope="session")
+def tiny_run(workflow: Workflow) -> Path:
+    """The run folder of the tiny run: tokenizer, base, mid, sft, rl, eval, report.md."""
+    return workflow.folder / "results" / "smoke"

@@ -1,0 +1,40 @@
+"""Pretrain.
+
+torchrun --standalone --nproc_per_node=8 -m workflow_scripts.base --out B --tokenizer T --train-tokens …
+"""
+
+from pathlib import Path
+
+from nanochat.config import parse_pairs
+from workflow_scripts.command import add_training, parser, run
+
+
+def main() -> None:
+    """Parse and train."""
+    from nanochat.train.execution import Execution
+    from nanochat.train.pretrain import run as pretrain
+
+    from nanochat.runtime import World
+
+    arguments = parser(__doc__)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--tokenizer", type=Path, required=True)
+    arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
+    arguments.add_argument("--val-tokens", type=Path, required=True)
+    add_training(arguments)
+    given = arguments.parse_args()
+    settings = parse_pairs("base", given.settings)
+    with World.open(given.device) as world:
+        pretrain(
+            settings,
+            out=given.out,
+            tokenizer=given.tokenizer,
+            train_tokens=given.train_tokens,
+            val_tokens=given.val_tokens,
+            execution=Execution.of(given, run=given.out.parent.name),
+            world=world,
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""What the command lines share: logging, flags of training stages, errors as one line, exit codes."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nanochat.config import ExecutionSettings, WandbSettings
+from nanochat.errors import NanochatError
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser that shows the script's docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_settings(arguments: argparse.ArgumentParser) -> None:
+    """`--settings section.key=value …`: what Snakemake's params hold."""
+    arguments.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the stage")
+
+
+def add_device(arguments: argparse.ArgumentParser) -> None:
+    """Flags that say on what a stage runs."""
+    arguments.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    arguments.add_argument("--device-batch-size", type=int, default=32, help="rows per device and micro-batch")
+
+
+def add_training(arguments: argparse.ArgumentParser) -> None:
+    """Flags of the training stages that never change the result."""
+    add_device(arguments)
+    arguments.add_argument("--execution", type=ExecutionSettings.model_validate_json, default=ExecutionSettings())
+    arguments.add_argument("--wandb", type=WandbSettings.model_validate_json, default=WandbSettings(mode="disabled"))
+    add_settings(arguments)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script: log lines to standard error, a user's error as one line, exit code 1."""
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if is_main else logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for chatty in ("matplotlib", "httpx", "asyncio", "fontTools"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        main()
+    except NanochatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        # A full disk or a folder without permission: the operating system's words and the file say it all.
+        print(f"error: {error.strerror or error}: {error.filename or Path.cwd()}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

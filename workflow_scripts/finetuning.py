@@ -1,0 +1,32 @@
+"""The command line that mid, sft and rl share: a checkpoint to start from and a data folder."""
+
+from pathlib import Path
+
+from nanochat.config import parse_pairs
+from workflow_scripts.command import add_training, parser
+
+
+def finetune(stage: str, description: str | None) -> None:
+    """Parse and train `stage` (mid, sft or rl)."""
+    from nanochat.train.execution import Execution
+
+    from nanochat.runtime import World
+
+    arguments = parser(description)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--init", type=Path, required=True, help="checkpoint directory to start from")
+    arguments.add_argument("--data", type=Path, required=True, help="data folder, laid out like the hub")
+    add_training(arguments)
+    given = arguments.parse_args()
+    settings = parse_pairs(stage, given.settings)
+    with World.open(given.device) as world:
+        execution = Execution.of(given, run=given.out.parent.name)
+        shared = {"out": given.out, "init": given.init, "data": given.data, "execution": execution, "world": world}
+        if stage == "rl":
+            from nanochat.train.reinforce import run as reinforce
+
+            reinforce(settings, **shared)
+        else:
+            from nanochat.train.finetune import run as train
+
+            train(stage, settings, **shared)
