@@ -27,7 +27,7 @@ except ConfigError as error:
 
 # The rules run `python` and `torchrun`: those beside this snakemake, unless an environment of their own is asked for.
 # The scripts lie beside the Snakefile, which with --directory is not where the work is done.
-prefix = f"export PYTHONPATH='{workflow.basedir}'${{PYTHONPATH:+:$PYTHONPATH}}; "
+prefix = f"export PYTHONPATH='{workflow.basedir}'; "
 if "conda" not in str(workflow.deployment_settings.deployment_method).lower():
     prefix += f"export PATH='{Path(sys.executable).parent}':$PATH; "
 shell.prefix(prefix)
@@ -37,6 +37,16 @@ ENVIRONMENT = f"../{cfg.execution.conda}"
 def settings(stage):
     """Exactly the settings that change a stage's artifact, one param each, so that a rerun's reason names the key."""
     return pairs_of(cfg, stage)
+
+
+def data_source(wildcards):
+    """Where files are taken from: `hub`, or a folder laid out like it."""
+    return layout.mirror or "hub"
+
+
+def run_folder(wildcards):
+    """The run's folder, for what serves it."""
+    return layout.run
 
 
 def batch(stage):

@@ -4,6 +4,9 @@ OUTPUTS  data/<source>/{datasets,files,eval_bundle,tokens}/, results/<run>/token
 RERUN    a changed tokenizer setting makes new token files beside the old ones; files of a pinned source are made once
 """
 
+# Files of the embedded world wait for it; a mirror folder is there, and the hub is asked by the jobs.
+MADE = ancient(layout.mirror) if cfg.data.source == "world" else []
+
 
 rule world:
     """The embedded world: text, tasks and evaluation bundle laid out like the public hub."""
@@ -26,7 +29,7 @@ rule world:
 rule shards:
     """One shard of pretraining text."""
     input:
-        ancient(layout.mirror) if layout.config.data.source == "world" else [],
+        MADE,
     output:
         f"{layout.data}/datasets/{layout.corpus.repo}/{{shard}}.parquet",
     log:
@@ -40,7 +43,7 @@ rule shards:
         download=1,
     params:
         path=f"datasets/{layout.corpus.repo}/{{shard}}.parquet",
-        source=layout.mirror or "hub",
+        source=data_source,
     message:
         "Fetching text {wildcards.shard}"
     shell:
@@ -51,7 +54,7 @@ rule shards:
 rule dataset:
     """One file of a task's data set."""
     input:
-        ancient(layout.mirror) if layout.config.data.source == "world" else [],
+        MADE,
     output:
         f"{layout.data}/{{path}}",
     log:
@@ -67,7 +70,7 @@ rule dataset:
         download=1,
     params:
         path="{path}",
-        source=layout.mirror or "hub",
+        source=data_source,
     message:
         "Fetching {wildcards.path}"
     shell:
@@ -81,7 +84,7 @@ ruleorder: shards > dataset
 rule bundle:
     """The CORE-format evaluation bundle."""
     input:
-        ancient(layout.mirror) if layout.config.data.source == "world" else [],
+        MADE,
     output:
         directory(layout.bundle),
     log:
@@ -94,7 +97,7 @@ rule bundle:
     resources:
         download=1,
     params:
-        source=layout.mirror or "hub",
+        source=data_source,
     message:
         "Fetching the evaluation bundle"
     shell:

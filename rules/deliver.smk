@@ -24,11 +24,12 @@ rule report:
     message:
         f"Writing {layout.run}/report.md"
     shell:
-        "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q} --run {layout.run:q}"
+        "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q}"
         " --tokens {input.tokens:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 rule publish:
+    """The configured run's report at the root of the checkout."""
     input:
         f"{layout.run}/report.md",
     output:
@@ -37,12 +38,9 @@ rule publish:
         f"{layout.run}/logs/publish.log",
     benchmark:
         f"{layout.run}/benchmarks/publish.tsv"
-    """The configured run's report at the root of the checkout."""
     localrule: True
     conda:
         ENVIRONMENT
-    params:
-        run=layout.run,
     message:
         f"report.md is the report of {layout.run}"
     shell:
@@ -55,45 +53,55 @@ CHAT = cfg.chat.model_dump_json()
 
 
 rule chat_ui:
+    """A chat window in the browser; ends with Ctrl-C."""
     input:
         CHAT_NEEDS,
     log:
         f"{layout.run}/logs/chat_ui.log",
-    """A chat window in the browser; ends with Ctrl-C."""
     localrule: True
     handover: True
     conda:
         ENVIRONMENT
+    params:
+        run=run_folder,
+        chat=CHAT,
     message:
         "Starting the chat window; Ctrl-C ends it"
     shell:
-        "exec python -m workflow_scripts.chat_ui --run {layout.run:q} --chat {CHAT:q} --log {log:q}"
+        "exec python -m workflow_scripts.chat_ui --run {params.run:q} --chat {params.chat:q} --log {log:q}"
 
 
 rule chat_cli:
+    """A chat in the terminal."""
     input:
         CHAT_NEEDS,
     log:
         f"{layout.run}/logs/chat_cli.log",
-    """A chat in the terminal."""
     localrule: True
     handover: True
     conda:
         ENVIRONMENT
+    params:
+        run=run_folder,
+        chat=CHAT,
     message:
         "Starting the terminal chat; /help lists its commands"
     shell:
-        "exec python -m workflow_scripts.chat_cli --run {layout.run:q} --chat {CHAT:q} --log {log:q}"
+        "exec python -m workflow_scripts.chat_cli --run {params.run:q} --chat {params.chat:q} --log {log:q}"
 
 
 rule clean:
+    """Removes the kept in-progress state (step checkpoints, finished copies); artifacts and data stay."""
     log:
         f"{layout.run}/logs/clean.log",
-    """Removes the kept in-progress state (step checkpoints, finished copies); artifacts and data stay."""
     localrule: True
     conda:
         ENVIRONMENT
+    params:
+        f"{layout.run}/.progress",
+        f"{layout.run}/eval/.progress",
+        f"{layout.tokens_root}/.progress",
     message:
         f"Removing the in-progress state of {layout.run}"
     shell:
-        "rm -rf {layout.run:q}/.progress {layout.run:q}/eval/.progress {layout.tokens_root:q}/.progress > {log:q} 2>&1"
+        "rm -rf {params:q} > {log:q} 2>&1"

@@ -75,6 +75,7 @@ rule chat_eval:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        data=layout.data,
     params:
         *settings("chat_eval"),
     message:
@@ -83,5 +84,5 @@ rule chat_eval:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
     shell:
         "{resources.launch} -m workflow_scripts.chat_eval --stage {wildcards.stage} --out {output:q}"
-        " --model {input.model:q} --data {layout.data:q} --device {resources.device}"
+        " --model {input.model:q} --data {resources.data:q} --device {resources.device}"
         " --device-batch-size {resources.device_batch_size} --settings {params:q} 2>&1 | tee -i {log:q}"

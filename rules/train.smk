@@ -2,7 +2,8 @@
 INPUTS   results/<run>/tokenizer/, token folders, task files
 OUTPUTS  results/<run>/{base,mid,sft,rl}/ : checkpoint directories, each with a manifest
 RERUN    a killed job goes on from its newest step checkpoint (results/<run>/.progress/); a changed setting starts anew
-HOW      resources: launch (python or torchrun …), gpu, device_batch_size (rows per device and micro-batch), never a rerun
+HOW      resources: launch (python or torchrun …), gpu, device_batch_size (rows per device and micro-batch), where
+         data lie, when checkpoints are saved, what wandb does; none of them ever reruns a stage
 """
 
 EXECUTION = cfg.execution.model_dump_json()
@@ -30,6 +31,8 @@ rule base:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        execution=EXECUTION,
+        wandb=WANDB,
     params:
         *settings("base"),
     message:
@@ -38,7 +41,7 @@ rule base:
     shell:
         "{resources.launch} -m workflow_scripts.base --out {output:q} --tokenizer {input.tokenizer:q}"
         " --train-tokens {input.train:q} --val-tokens {input.val:q} --device {resources.device}"
-        " --device-batch-size {resources.device_batch_size} --execution {EXECUTION:q} --wandb {WANDB:q}"
+        " --device-batch-size {resources.device_batch_size} --execution {resources.execution:q} --wandb {resources.wandb:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
@@ -62,15 +65,18 @@ rule mid:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        data=layout.data,
+        execution=EXECUTION,
+        wandb=WANDB,
     params:
         *settings("mid"),
     message:
         f"Midtraining on {', '.join(cfg.mid.mixture)}: steps of {batch('mid'):,} tokens;"
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
     shell:
-        "{resources.launch} -m workflow_scripts.mid --out {output:q} --init {input.init:q} --data {layout.data:q}"
+        "{resources.launch} -m workflow_scripts.mid --out {output:q} --init {input.init:q} --data {resources.data:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
-        " --execution {EXECUTION:q} --wandb {WANDB:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+        " --execution {resources.execution:q} --wandb {resources.wandb:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 rule sft:
@@ -93,15 +99,18 @@ rule sft:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        data=layout.data,
+        execution=EXECUTION,
+        wandb=WANDB,
     params:
         *settings("sft"),
     message:
         f"Fine-tuning on {', '.join(cfg.sft.mixture)}: steps of {batch('sft'):,} tokens;"
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
     shell:
-        "{resources.launch} -m workflow_scripts.sft --out {output:q} --init {input.init:q} --data {layout.data:q}"
+        "{resources.launch} -m workflow_scripts.sft --out {output:q} --init {input.init:q} --data {resources.data:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
-        " --execution {EXECUTION:q} --wandb {WANDB:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+        " --execution {resources.execution:q} --wandb {resources.wandb:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 if cfg.rl.enabled:
@@ -126,6 +135,9 @@ if cfg.rl.enabled:
             gpu=0,
             device="cpu",
             device_batch_size=cfg.execution.device_batch_size,
+            data=layout.data,
+            execution=EXECUTION,
+            wandb=WANDB,
         params:
             *settings("rl"),
         message:
@@ -133,6 +145,6 @@ if cfg.rl.enabled:
             f" × {cfg.rl.samples_per_prompt} samples;"
             " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
         shell:
-            "{resources.launch} -m workflow_scripts.rl --out {output:q} --init {input.init:q} --data {layout.data:q}"
+            "{resources.launch} -m workflow_scripts.rl --out {output:q} --init {input.init:q} --data {resources.data:q}"
             " --device {resources.device} --device-batch-size {resources.device_batch_size}"
-            " --execution {EXECUTION:q} --wandb {WANDB:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+            " --execution {resources.execution:q} --wandb {resources.wandb:q} --settings {params:q} 2>&1 | tee -i {log:q}"

@@ -1,6 +1,6 @@
 """Write a run's report.
 
-python -m workflow_scripts.report --run results/r --out results/r/report.md --figures F --tokens …
+python -m workflow_scripts.report --out results/r/report.md --figures F --tokens …
 """
 
 from pathlib import Path
@@ -14,7 +14,6 @@ def main() -> None:
     from nanochat.report.report import run as report
 
     arguments = parser(__doc__)
-    arguments.add_argument("--run", type=Path, required=True)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--figures", type=Path, required=True)
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[])
@@ -25,7 +24,7 @@ def main() -> None:
         parse_pairs("report", given.settings),
         out=given.out,
         figures=given.figures,
-        run_folder=given.run,
+        run_folder=given.out.parent,
         token_folders=given.tokens,
         command=given.command,
     )
