@@ -27,7 +27,7 @@ except ConfigError as error:
 
 # The rules run `python` and `torchrun`: those beside this snakemake, unless an environment of their own is asked for.
 # The scripts lie beside the Snakefile, which with --directory is not where the work is done.
-prefix = f"export PYTHONPATH='{workflow.basedir}'; "
+prefix = f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'; "
 if "conda" not in str(workflow.deployment_settings.deployment_method).lower():
     prefix += f"export PATH='{Path(sys.executable).parent}':$PATH; "
 shell.prefix(prefix)

@@ -6,15 +6,13 @@ torchrun --standalone --nproc_per_node=8 -m workflow_scripts.base --out B --toke
 from pathlib import Path
 
 from nanochat.config import parse_pairs
-from workflow_scripts.command import add_training, parser, run
+from workflow_scripts.command import add_training, execution, parser, run
 
 
 def main() -> None:
     """Parse and train."""
-    from nanochat.train.execution import Execution
-    from nanochat.train.pretrain import run as pretrain
-
     from nanochat.runtime import World
+    from nanochat.train.pretrain import run as pretrain
 
     arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
@@ -31,7 +29,7 @@ def main() -> None:
             tokenizer=given.tokenizer,
             train_tokens=given.train_tokens,
             val_tokens=given.val_tokens,
-            execution=Execution.of(given, run=given.out.parent.name),
+            execution=execution(given),
             world=world,
         )
 

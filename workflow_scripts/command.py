@@ -7,9 +7,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanochat.config import ExecutionSettings, WandbSettings
 from nanochat.errors import NanochatError
+
+if TYPE_CHECKING:
+    from nanochat.train.execution import Execution
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -34,6 +38,21 @@ def add_training(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--execution", type=ExecutionSettings.model_validate_json, default=ExecutionSettings())
     arguments.add_argument("--wandb", type=WandbSettings.model_validate_json, default=WandbSettings(mode="disabled"))
     add_settings(arguments)
+
+
+def execution(given: argparse.Namespace) -> "Execution":
+    """How a training stage runs here, from the flags of `add_training`; the run's name is its folder's."""
+    from nanochat.runtime import wandb_mode
+    from nanochat.train.execution import Execution
+
+    return Execution(
+        device_batch_size=given.device_batch_size,
+        checkpoint_steps=given.execution.checkpoint_steps,
+        checkpoint_minutes=given.execution.checkpoint_minutes,
+        keep_checkpoints=given.execution.keep_checkpoints,
+        wandb=given.wandb.model_copy(update={"mode": wandb_mode(given.wandb.mode)}),
+        run=given.out.parent.name,
+    )
 
 
 def run(main: Callable[[], object]) -> None:

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from nanochat.config import parse_pairs
-from workflow_scripts.command import add_training, parser
+from workflow_scripts.command import add_training, execution, parser
 
 
 def finetune(stage: str, description: str | None) -> None:
     """Parse and train `stage` (mid, sft or rl)."""
-    from nanochat.train.execution import Execution
-
     from nanochat.runtime import World
 
     arguments = parser(description)
@@ -20,8 +18,8 @@ def finetune(stage: str, description: str | None) -> None:
     given = arguments.parse_args()
     settings = parse_pairs(stage, given.settings)
     with World.open(given.device) as world:
-        execution = Execution.of(given, run=given.out.parent.name)
-        shared = {"out": given.out, "init": given.init, "data": given.data, "execution": execution, "world": world}
+        shared = {"out": given.out, "init": given.init, "data": given.data, "world": world}
+        shared["execution"] = execution(given)
         if stage == "rl":
             from nanochat.train.reinforce import run as reinforce
 

@@ -1,1 +1,1 @@
-
+"""The report card: a pure function of artifact directories. Imports no torch."""

@@ -1,0 +1,191 @@
+"""The stage base_eval: bits per byte on training and validation text beside a unigram model's, and CORE's tasks."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanochat.artifact import Manifest, Workspace
+from nanochat.config.stages import BaseEvalStage
+from nanochat.data.loader import TokenRows
+from nanochat.data.tokens import TokenFile
+from nanochat.errors import DataError
+from nanochat.evaluate.bpb import bits_per_byte
+from nanochat.evaluate.core import OFFICIAL_TASKS, CoreTask, evaluate_items, read_bundle
+from nanochat.evaluate.scores import (
+    FinishedTasks,
+    Record,
+    Score,
+    mean_centred,
+    score_records,
+    write_records,
+    write_scores,
+)
+from nanochat.infer.checkpoint import LoadedModel, load_checkpoint
+from nanochat.runtime import World, hardware_info, peak_memory_bytes
+
+log = logging.getLogger(__name__)
+
+UNIGRAM_TOKENS = 100_000_000
+"""Training tokens that the unigram model is counted from, at most."""
+
+
+def run(
+    settings: BaseEvalStage,
+    *,
+    out: Path,
+    model: Path,
+    bundle: Path,
+    train_tokens: Sequence[Path],
+    val_tokens: Path,
+    world: World,
+    device_batch_size: int,
+) -> Manifest:
+    """Evaluate a base model; an interrupted evaluation goes on with the tasks that are left.
+
+    Writes scores.json (one score per CORE task) and records.parquet (one row per item). Metrics: `bpb` (train, val,
+    unigram), `core` (score, stderr, tasks).
+
+    Args:
+        settings: how much is evaluated.
+        out: the evaluation's directory.
+        model: checkpoint directory of stage base.
+        bundle: evaluation bundle.
+        train_tokens: token folders of the training shards.
+        val_tokens: token folder of the validation shard.
+        world: the ranks; each takes every size-th item.
+        device_batch_size: full rows in one forward pass.
+
+    Raises:
+        ArtifactError, DataError: if an input is missing or damaged.
+    """
+    folders = {f"train_tokens/{path.name}": path for path in train_tokens}
+    inputs = {"model": model, "bundle": bundle, "val_tokens": val_tokens, **folders}
+    with Workspace(out, "base_eval", settings, inputs, rank=world.rank) as workspace:
+        if world.broadcast_object(world.is_main and workspace.finished()):
+            return world.broadcast_object(workspace.promote() if world.is_main else None)
+        loaded = load_checkpoint(model, world.device, verify_files=False)  # the workspace has verified its inputs
+        finished = FinishedTasks(workspace.progress)
+        bpb = world.broadcast_object(finished.load("bpb") if world.is_main else None)
+        if bpb is None:
+            bpb = _bits_per_byte(settings, loaded, train_tokens, val_tokens, world, device_batch_size)
+            if world.is_main:
+                finished.save("bpb", bpb)
+        scores, records = [], {}
+        for task in read_bundle(bundle, settings.base_eval.tasks):
+            done = world.broadcast_object(finished.load(task.label) if world.is_main else None)
+            if done is None:
+                done = _evaluate(loaded, task, settings.base_eval.max_items, world, device_batch_size)
+                if world.is_main:
+                    finished.save(task.label, done)
+            scores.append(_score(task, done["records"], done["seconds"]))
+            records[task.label] = done["records"]
+            log.info("%s %.3f ± %.3f (%d items)", task.label, scores[-1].value, scores[-1].stderr, scores[-1].items)
+        core, error = mean_centred(scores)
+        summary = {
+            "core": {"value": core, "stderr": error, "tasks": len(scores), "official_tasks": OFFICIAL_TASKS},
+            "bpb": {name: bpb[name] for name in ("train", "val", "unigram")},
+        }
+        manifest = None
+        if world.is_main:
+            write_scores(workspace.final, scores, summary)
+            write_records(workspace.final, records)
+            manifest = workspace.finish(
+                metrics={
+                    "bpb": summary["bpb"],
+                    "core": {"score": core, "stderr": error, "tasks": {score.task: score.row() for score in scores}},
+                },
+                hardware=hardware_info(world.device),
+                wall_seconds=bpb["seconds"] + sum(score.seconds for score in scores),
+                peak_memory_bytes=peak_memory_bytes(world.device),
+                logs=("scores.json",),  # holds seconds; the records say the same without
+            )
+        return world.broadcast_object(manifest)
+
+
+def _bits_per_byte(
+    settings: BaseEvalStage,
+    loaded: LoadedModel,
+    train_tokens: Sequence[Path],
+    val_tokens: Path,
+    world: World,
+    device_batch_size: int,
+) -> dict[str, float]:
+    start = time.monotonic()
+    digest = loaded.manifest.inputs.get("tokenizer")
+    train = [TokenFile.read(path, digest) for path in train_tokens]
+    val = TokenFile.read(val_tokens, digest)
+    context, tokenizer = loaded.model.config.sequence_length, loaded.tokenizer
+    limit = settings.base_eval.bpb_tokens
+    seed = loaded.manifest.settings.get("seed", 0)  # as in training: the same validation rows come first
+    result = {}
+    for name, files in (("train", train), ("val", [val])):
+        rows = TokenRows(files, context, seed, tokenizer.bos)
+        result[name] = bits_per_byte(loaded.model, rows, tokenizer.token_bytes, limit, device_batch_size, world)
+        log.info("%s text: %.4f bits per byte", name, result[name])
+    result["unigram"] = unigram_bits_per_byte(train, val, tokenizer.token_bytes, limit)
+    log.info("unigram model: %.4f bits per byte of the validation text", result["unigram"])
+    return result | {"seconds": time.monotonic() - start}
+
+
+def unigram_bits_per_byte(
+    train: Sequence[TokenFile], val: TokenFile, token_bytes: np.ndarray, max_tokens: int
+) -> float:
+    """Bits per byte of the validation text under the token frequencies of the training text, add-one smoothed.
+
+    What a model reaches that knows which tokens are frequent and nothing else. Special tokens count neither as loss
+    nor as bytes, as in the model's own figure.
+
+    Raises:
+        DataError: if the validation text is empty.
+    """
+    counts = np.ones(len(token_bytes), dtype=np.float64)
+    left = UNIGRAM_TOKENS
+    for file in train:
+        counts += np.bincount(file.ids[:left], minlength=len(token_bytes))
+        left = max(0, left - len(file.ids))
+    text = token_bytes > 0
+    bits = -np.log2(counts / counts[text].sum())
+    seen = np.bincount(val.ids[:max_tokens], minlength=len(token_bytes))[text]
+    size = float((seen * token_bytes[text]).sum())
+    if size == 0:
+        raise DataError("the validation text is empty; expected at least one document in the last shard")
+    return float((seen * bits[text]).sum()) / size
+
+
+def _evaluate(
+    loaded: LoadedModel, task: CoreTask, max_items: int | None, world: World, device_batch_size: int
+) -> dict[str, Any]:
+    start = time.monotonic()
+    indices = range(len(task.items) if max_items is None else min(max_items, len(task.items)))
+    mine = list(indices)[world.rank :: world.size]
+    found = evaluate_items(loaded.model, loaded.tokenizer, task, mine, device_batch_size) if mine else []
+    records = [record for part in world.gather_objects(found) for record in part]
+    return {"records": sorted(records, key=lambda record: record["item"]), "seconds": time.monotonic() - start}
+
+
+def _score(task: CoreTask, records: Sequence[Record], seconds: float) -> Score:
+    baseline = task.chance if task.baseline is None else task.baseline
+    if not math.isfinite(baseline) or baseline >= 1:
+        raise DataError(
+            f"eval_meta_data.csv: {task.label} has random baseline {100 * baseline}, expected 0 to 99 percent"
+        )
+    return score_records(
+        task.label,
+        task.kind,
+        records,
+        available=len(task.items),
+        chance=task.chance,
+        baseline=baseline,
+        seconds=seconds,
+        more={
+            "baseline": baseline,
+            "shots": task.shots,
+            "truncated": sum(record["truncated"] for record in records),
+            "fallbacks": sum(record["fallback"] for record in records),
+        },
+    )

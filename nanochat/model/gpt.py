@@ -1,0 +1,363 @@
+"""The model, in two forms.
+
+classic (nanochat of October 2025, transformers' `NanoChatForCausalLM`): untied embeddings, RMSNorm without weights
+after the embedding, before each part of a block and before the head; rotary positions, then QK-norm; relu² MLP of
+4 × width; no biases; softcapped logits.
+
+modern adds: value embeddings mixed into every other layer's values through a gate; a scalar on the residual stream
+and one on the first embedding x0 per layer; smear (a gated share of the previous token's embedding); backout (a
+learned share of the residual stream at mid-depth taken away before the head); sliding windows; sharper attention.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat.model.attention import Masks, attend, cached_masks, training_masks
+from nanochat.model.config import GPTConfig
+from nanochat.model.kv_cache import KVCache
+from nanochat.model.loss import soft_cap, token_losses, weighted_loss
+
+__all__ = ["GPT", "GPTConfig", "ParameterGroup"]
+
+EPSILON = 1e-6
+GATE_CHANNELS = 12
+"""Channels of the hidden state that gates read: enough to tell tokens apart, too few to cost anything."""
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that one rule updates.
+
+    Attributes:
+        kind: which of the plan's learning rates applies: `matrix` (Muon), `embedding`, `head`, `scalar` (AdamW).
+        lr_multiplier: factor on that rate.
+    """
+
+    kind: str
+    parameters: tuple[tuple[str, nn.Parameter], ...]
+    lr_multiplier: float = 1.0
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm over the last dimension, without weights."""
+    return F.rms_norm(x, (x.shape[-1],), eps=EPSILON)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions, with nanochat's (and transformers' NanoChat's) direction of rotation.
+
+    Args:
+        x: (B, T, heads, head_dim).
+        cos: cosines of the angles, (B or 1, T, 1, head_dim / 2).
+        sin: their sines, alike.
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+
+
+class Linear(nn.Linear):
+    """A bias-free product whose float32 master weight is cast to the type of its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+@dataclass
+class _Context:
+    """What a forward pass shares between its layers."""
+
+    tokens: Tensor
+    cos: Tensor
+    sin: Tensor
+    masks: Masks
+    cache: KVCache | None
+    positions: Tensor | None
+    longest: int
+
+
+class Attention(nn.Module):
+    """Causal self-attention of one layer, with an optional value embedding."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.config = layer, config
+        self.window = config.windows[layer]
+        self.scale = config.attention_sharpness / math.sqrt(config.head_dim)
+        kv_width = config.kv_heads * config.head_dim
+        self.query = Linear(config.width, config.heads * config.head_dim)
+        self.key = Linear(config.width, kv_width)
+        self.value = Linear(config.width, kv_width)
+        self.output = Linear(config.heads * config.head_dim, config.width)
+        if layer in config.value_embedding_layers:
+            self.value_embedding = nn.Embedding(config.vocab_size, kv_width)
+            self.value_gate = Linear(min(GATE_CHANNELS, config.width), config.kv_heads)
+
+    def forward(self, x: Tensor, context: _Context) -> Tensor:
+        config = self.config
+        q = self.query(x).unflatten(-1, (config.heads, config.head_dim))
+        k = self.key(x).unflatten(-1, (config.kv_heads, config.head_dim))
+        v = self.value(x).unflatten(-1, (config.kv_heads, config.head_dim))
+        if self.layer in config.value_embedding_layers:
+            extra = F.embedding(context.tokens, self.value_embedding.weight).to(x.dtype).view_as(v)
+            # A gate of zero weight lets the embedding through as it is.
+            gate = 2 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
+            v = v + gate.unsqueeze(-1) * extra
+        q, k = norm(rotate(q, context.cos, context.sin)), norm(rotate(k, context.cos, context.sin))
+        if context.cache is not None and context.positions is not None:
+            k, v = context.cache.extend(self.layer, k, v, context.positions, context.longest)
+        return self.output(attend(q, k, v, context.masks[self.window], self.scale))
+
+
+class _SquaredRelu(torch.autograd.Function):
+    """relu(x)², keeping one tensor for the backward pass and reading it once: on CPUs the plain form takes 3 more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (gradient * positive).mul_(2.0)
+
+
+class MLP(nn.Module):
+    """relu² between two products (Primer, arXiv 2109.08668)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = Linear(config.width, 4 * config.width)
+        self.down = Linear(4 * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(_SquaredRelu.apply(self.up(x)))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on the normalised residual stream."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(config, layer)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, context: _Context) -> Tensor:
+        x = x + self.attention(norm(x), context)
+        return x + self.mlp(norm(x))
+
+
+class GPT(nn.Module):
+    """The transformer; see the module docstring. Call `init_weights` or load a checkpoint before use."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = torch.float32
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
+        self.head = Linear(config.width, config.vocab_size)
+        if config.arch == "modern":
+            self.residual_scales = nn.Parameter(torch.ones(config.depth))
+            self.x0_scales = nn.Parameter(torch.zeros(config.depth))
+            self.smear_gate = Linear(min(2 * GATE_CHANNELS, config.width), 1)
+            self.smear_scale = nn.Parameter(torch.zeros(1))
+            self.backout_scale = nn.Parameter(torch.zeros(1))
+        half = config.head_dim // 2
+        frequencies = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+        angles = torch.arange(config.sequence_length, dtype=torch.float64)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Fill the weights, equally on every device and rank.
+
+        Projections into the residual stream start at zero, so that a new model is its embeddings and head; the
+        others are uniform with deviation 1/√width (classic: normal, as nanochat of 2025).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        config = self.config
+        modern = config.arch == "modern"
+
+        def fill(parameter: nn.Parameter, deviation: float, uniform: bool = False) -> None:
+            values = torch.empty(parameter.shape)
+            if uniform:
+                bound = math.sqrt(3) * deviation
+                values.uniform_(-bound, bound, generator=generator)
+            else:
+                values.normal_(0.0, deviation, generator=generator)
+            parameter.copy_(values)
+
+        fill(self.embedding.weight, 0.8 if modern else 1.0)
+        # Logits near zero: the first loss is ln(vocab_size), but the head's gradient still reaches the body.
+        fill(self.head.weight, 0.001)
+        deviation = config.width**-0.5
+        for block in self.blocks:
+            attention, mlp = block.attention, block.mlp
+            for part in (attention.query, attention.key, attention.value):
+                fill(part.weight, deviation, uniform=modern)
+            # A relu² MLP with a zero output learns faster from a smaller input side.
+            fill(mlp.up.weight, 0.4 * deviation if modern else deviation, uniform=modern)
+            attention.output.weight.zero_()
+            mlp.down.weight.zero_()
+            if attention.layer in config.value_embedding_layers:
+                fill(attention.value_embedding.weight, deviation, uniform=True)
+                attention.value_gate.weight.zero_()
+        if modern:
+            steps = torch.linspace(0, 1, config.depth)
+            self.residual_scales.copy_(1.15 - 0.1 * steps)
+            self.x0_scales.copy_(0.2 - 0.15 * steps)
+            fill(self.smear_gate.weight, self.smear_gate.in_features**-0.5, uniform=True)
+            self.smear_scale.zero_()
+            self.backout_scale.fill_(0.2)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All parameters, by the rule that updates them."""
+        named = dict(self.named_parameters())
+
+        def group(kind: str, names: list[str], lr_multiplier: float = 1.0) -> ParameterGroup:
+            return ParameterGroup(kind, tuple((name, named.pop(name)) for name in names), lr_multiplier)
+
+        def ending(*suffixes: str) -> list[str]:
+            return [name for name in named if name.endswith(suffixes)]
+
+        groups = [group("embedding", ["embedding.weight"]), group("head", ["head.weight"])]
+        if self.config.arch == "modern":
+            groups += [
+                # Value embeddings are read by one layer each, with half the rate of the token embedding.
+                group("embedding", ending("value_embedding.weight"), 0.5),
+                # Factors of the whole stream: a hundredth of the rate of the factors of x0.
+                group("scalar", ["residual_scales"], 0.01),
+                group("scalar", ["x0_scales"]),
+                group("scalar", ["smear_scale", "backout_scale"], 0.4),
+                group("scalar", ending("value_gate.weight", "smear_gate.weight"), 0.04),
+            ]
+        groups.append(group("matrix", list(named)))
+        return [entry for entry in groups if entry.parameters]
+
+    def _embed(self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
+        """(B, T, width) normalised embeddings, with smear; the previous token counts only in the same document."""
+        x = norm(F.embedding(tokens, self.embedding.weight).to(self.dtype))
+        if self.config.arch == "classic":
+            return x
+        if cache is None:
+            before, present = x[:, :-1], None if segments is None else segments[:, 1:] == segments[:, :-1]
+            head, tail = x[:, :1], x[:, 1:]
+        else:
+            last, known = cache.previous_tokens()
+            embedded = norm(F.embedding(last, self.embedding.weight).to(self.dtype))
+            before = torch.cat((embedded, x[:, :-1]), dim=1)
+            present = torch.cat((known, known.new_ones(x.shape[0], x.shape[1] - 1)), dim=1)
+            head, tail = x[:, :0], x
+        share = torch.sigmoid(self.smear_gate(tail[..., : self.smear_gate.in_features]))
+        share = share * self.smear_scale.to(x.dtype)
+        if present is not None:
+            share = share * present.unsqueeze(-1)
+        return torch.cat((head, tail + share * before), dim=1)
+
+    def hidden(self, tokens: Tensor, segments: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Last hidden states, normalised; arguments as in `forward`.
+
+        Returns:
+            (B, T, width) in the compute type.
+        """
+        length = tokens.shape[1]
+        if length > self.cos.shape[0]:
+            raise ValueError(f"rows of {length} tokens do not fit the model's context of {self.cos.shape[0]}")
+        x = self._embed(tokens, segments, cache)
+        windows = self.config.windows
+        if cache is None:
+            masks = training_masks(windows, length, segments, tokens.device, x.dtype)
+            cos, sin = self.cos[None, :length, None], self.sin[None, :length, None]
+            context = _Context(tokens, cos.to(x.dtype), sin.to(x.dtype), masks, None, None, length)
+        else:
+            positions, longest = cache.start(tokens)
+            masks = cached_masks(windows, positions, longest, x.dtype)
+            cos, sin = self.cos[positions].unsqueeze(2), self.sin[positions].unsqueeze(2)
+            context = _Context(tokens, cos.to(x.dtype), sin.to(x.dtype), masks, cache, positions, longest)
+        if self.config.arch == "classic":
+            for block in self.blocks:
+                x = block(x, context)
+        else:
+            x0 = middle = x
+            halfway = (self.config.depth - 1) // 2
+            residual, first = self.residual_scales.to(x.dtype).unbind(), self.x0_scales.to(x.dtype).unbind()
+            for layer, block in enumerate(self.blocks):
+                x = block(residual[layer] * x + first[layer] * x0, context)
+                if layer == halfway:
+                    middle = x
+            x = x - self.backout_scale.to(x.dtype) * middle
+        if cache is not None:
+            cache.finish(length)
+        return norm(x)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        segments: Tensor | None = None,
+        cache: KVCache | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits of the next token.
+
+        Args:
+            tokens: (B, T) int64.
+            segments: (B, T) document of each position; attention and smear stay inside. None: one document per row.
+            cache: rows that `tokens` continue, each at its own length; the cache is moved on.
+            last_only: only the last position's logits.
+
+        Returns:
+            (B, T, vocab_size) float32, or (B, 1, vocab_size).
+
+        Raises:
+            ValueError: if a row does not fit the context or the cache.
+        """
+        x = self.hidden(tokens, segments, cache)
+        return soft_cap(self.head(x[:, -1:] if last_only else x), self.config.softcap)
+
+    def token_losses(
+        self, tokens: Tensor, targets: Tensor, segments: Tensor | None = None, *, with_correct: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Cross-entropy of each target in nats, 0 where it is -1; the logits never exist as a whole.
+
+        Args:
+            tokens: (B, T) int64.
+            targets: (B, T) int64, -1 where ignored.
+            segments: as in `forward`.
+            with_correct: also return whether the most likely token is the target.
+
+        Returns:
+            (B, T) float32, and with `with_correct` (B, T) bool.
+        """
+        x = self.hidden(tokens, segments)
+        losses, correct = token_losses(x.flatten(0, 1), self.head.weight, targets.flatten(), self.config.softcap)
+        losses = losses.view(targets.shape)
+        return (losses, correct.view(targets.shape)) if with_correct else losses
+
+    def weighted_loss(
+        self, tokens: Tensor, targets: Tensor, weights: Tensor, segments: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What training minimises: Σ weight · cross-entropy, one scalar, and the (B, T) unweighted losses, detached."""
+        x = self.hidden(tokens, segments)
+        total, losses = weighted_loss(
+            x.flatten(0, 1), self.head.weight, targets.flatten(), weights.flatten(), self.config.softcap
+        )
+        return total, losses.view(targets.shape)

@@ -1,0 +1,107 @@
+"""Output head, softcap and cross-entropy in chunks: the logits of a batch never exist as a whole."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -1
+"""Target of a position without a loss."""
+
+
+def soft_cap(logits: Tensor, softcap: float) -> Tensor:
+    """Softcapped logits, softcap · tanh(logits / softcap), in float32 (Gemma 2, arXiv 2408.00118)."""
+    return softcap * torch.tanh(logits.float() / softcap)
+
+
+def _chunk(vocab_size: int, device: torch.device) -> int:
+    # Positions whose logits are held at once: what stays in the cache of a CPU, what fills a GPU.
+    return max(1, (1 << 20 if device.type == "cpu" else 1 << 27) // vocab_size)
+
+
+class _WeightedLoss(torch.autograd.Function):
+    """Sum of weighted token losses, with the gradients made while the logits of a chunk are at hand.
+
+    Knowing the weights in advance saves the second product of hidden states and head that recomputing would cost.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float
+    ) -> tuple[Tensor, Tensor]:
+        matrix = head.to(hidden.dtype)
+        losses = torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device)
+        want_gradients = any(ctx.needs_input_grad[:2])
+        hidden_gradient = torch.zeros_like(hidden) if want_gradients else None
+        head_gradient = torch.zeros(head.shape, dtype=torch.float32, device=head.device) if want_gradients else None
+        chunk = _chunk(head.shape[0], hidden.device)
+        for start in range(0, targets.shape[0], chunk):
+            part = slice(start, start + chunk)
+            tanh = F.linear(hidden[part], matrix).float().div_(softcap).tanh_()
+            # Capped logits cannot overflow exp, so the usual pass for their maximum is not needed.
+            exponentials = torch.mul(tanh, softcap).exp_()
+            total = exponentials.sum(dim=-1)
+            valid = targets[part] != IGNORED
+            index = targets[part].clamp(min=0)[:, None]
+            losses[part] = torch.where(valid, total.log() - softcap * tanh.gather(1, index)[:, 0], 0.0)
+            if hidden_gradient is None or head_gradient is None:
+                continue
+            # d loss / d logits = (softmax - onehot) · weight · (1 - tanh²), the last being the softcap's slope.
+            weight = torch.where(valid, weights[part], 0.0)[:, None]
+            gradient = exponentials.mul_(weight / total[:, None]).scatter_add_(1, index, -weight)
+            gradient = gradient.mul_(tanh.square_().neg_().add_(1.0)).to(hidden.dtype)
+            hidden_gradient[part] = gradient @ matrix
+            head_gradient += (gradient.t() @ hidden[part]).float()
+        if want_gradients:
+            ctx.save_for_backward(hidden_gradient, head_gradient)
+        ctx.mark_non_differentiable(losses)
+        return (losses * weights).sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        hidden_gradient, head_gradient = ctx.saved_tensors
+        return hidden_gradient * gradient.to(hidden_gradient.dtype), head_gradient * gradient, None, None, None
+
+
+def weighted_loss(
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """Σ weight · cross-entropy over all positions, differentiable in `hidden` and `head`.
+
+    Args:
+        hidden: (N, width) last hidden states in the compute type.
+        head: (V, width) output head.
+        targets: (N,) int64, -1 where ignored.
+        weights: (N,) float32; normalisation belongs in here.
+        softcap: of the logits.
+
+    Returns:
+        The weighted sum, float32, and the (N,) unweighted losses in nats, which carry no gradient.
+    """
+    return _WeightedLoss.apply(hidden, head, targets, weights, softcap)
+
+
+def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each position, and whether the most likely token is the target; see `weighted_loss`.
+
+    Where gradients are on, each chunk is recomputed in the backward pass instead of kept.
+    """
+    losses, correct = [], []
+    chunk = _chunk(head.shape[0], head.device)
+
+    def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = soft_cap(F.linear(hidden, head.to(hidden.dtype)), softcap)
+        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+        return loss, logits.argmax(dim=-1) == targets
+
+    for start in range(0, targets.shape[0], chunk):
+        part = slice(start, start + chunk)
+        if torch.is_grad_enabled() and hidden.requires_grad:
+            loss, hit = checkpoint(one, hidden[part], targets[part], use_reentrant=False)
+        else:
+            loss, hit = one(hidden[part], targets[part])
+        losses.append(loss)
+        correct.append(hit)
+    return torch.cat(losses), torch.cat(correct)

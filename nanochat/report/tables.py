@@ -1,0 +1,295 @@
+"""Tables of the run: pipeline, time, bits per byte, compression, data, mixture, environment. One function each.
+
+Every function returns a Markdown table, or an empty string where there is nothing to show.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from nanochat.artifact import Manifest
+from nanochat.report.collect import CHECKPOINTS, Artifact, Run
+from nanochat.report.numbers import MISSING, count, duration, flops, fraction, number, percent, scaled, size
+
+_SHARD_ROWS = 12  # more shards than this are shown in sums only
+
+
+def markdown(rows: Sequence[Mapping[str, str]], left: Iterable[str]) -> str:
+    """Render rows as a Markdown table.
+
+    Args:
+        rows: column name → text, the same columns in each.
+        left: columns aligned left; the others hold numbers and go right.
+    """
+    if not rows:
+        return ""
+    frame = pd.DataFrame(rows).astype(str)
+    frame = frame.apply(lambda column: column.str.replace("|", "\\|").str.replace(r"\s*\n\s*", " ", regex=True))
+    sides = ["left" if name in set(left) else "right" for name in frame.columns]
+    return frame.to_markdown(index=False, colalign=sides, disable_numparse=True)
+
+
+def _drop_empty(rows: list[dict[str, str]], keep: Iterable[str]) -> list[dict[str, str]]:
+    """The rows without the columns that say nothing in any of them."""
+    empty = {name for name in (rows[0] if rows else ()) if all(row[name] == MISSING for row in rows)} - set(keep)
+    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
+
+
+def tokens_per_second(artifact: Artifact) -> str:
+    """Training throughput as the stage measured it; over the whole wall time, marked ≈, where it did not."""
+    measured = artifact.metric("tokens_per_second")
+    if measured is not None:
+        return count(measured)
+    manifest = artifact.manifest
+    if manifest and manifest.tokens and manifest.wall_seconds:
+        return f"≈ {count(manifest.tokens / manifest.wall_seconds)}"
+    return MISSING
+
+
+def pipeline(run: Run) -> str:
+    """What each stage did and what it cost; stages that are not there say why."""
+    rows = []
+    for artifact in run.artifacts.values():
+        manifest = artifact.manifest
+        trained = artifact.key in CHECKPOINTS
+        rows.append(
+            {
+                "Stage": artifact.title,
+                "Steps": count(manifest and manifest.steps),
+                "Tokens": scaled(manifest and manifest.tokens),
+                "FLOPs": flops(manifest and manifest.flops),
+                "Wall time": duration(manifest and manifest.wall_seconds),
+                "Tokens/s": tokens_per_second(artifact) if trained else MISSING,
+                "MFU, datasheet": percent(artifact.metric("mfu_datasheet")),
+                "MFU, measured": percent(artifact.metric("mfu_measured")),
+                "Peak memory": size(manifest and manifest.peak_memory_bytes),
+                "State": artifact.note.split(";")[0] or "done",
+            }
+        )
+        if artifact.key == "tokenizer_eval" and run.tokens:
+            rows.append(_tokens_row(run, rows[-1]))
+    return markdown(_drop_empty(rows, ("Stage", "MFU, datasheet", "MFU, measured", "State")), ("Stage", "State"))
+
+
+def _tokens_row(run: Run, columns: Mapping[str, str]) -> dict[str, str]:
+    manifests = [manifest for _, manifest in run.tokens]
+    return dict.fromkeys(columns, MISSING) | {
+        "Stage": f"tokens ({len(manifests)} shards)",
+        "Tokens": scaled(_total(manifest.metrics.get("tokens", manifest.tokens) for manifest in manifests)),
+        "Wall time": duration(_total(manifest.wall_seconds for manifest in manifests)),
+        "Peak memory": size(max((m.peak_memory_bytes for m in manifests if m.peak_memory_bytes), default=None)),
+        "State": "done",
+    }
+
+
+def _total(values: Iterable[Any]) -> float | None:
+    known = [value for value in map(number, values) if value is not None]
+    return sum(known) if known else None
+
+
+def stage_seconds(run: Run) -> dict[str, tuple[str, float]]:
+    """Key → (title, seconds) of everything whose time is known, in the order of the DAG.
+
+    A manifest counts over interruptions but not the start of Python; a benchmark file the reverse: the larger one is
+    taken.
+    """
+    titles = {artifact.key: artifact.title for artifact in run.artifacts.values()}
+    seconds: dict[str, float] = {}
+    for artifact in run.done:
+        if artifact.manifest and artifact.manifest.wall_seconds is not None:
+            seconds[artifact.key] = artifact.manifest.wall_seconds
+    shards = _total(manifest.wall_seconds for _, manifest in run.tokens)
+    if shards is not None:
+        seconds["tokens"] = shards
+    for job, total in run.benchmarks.groupby("job")["seconds"].sum(min_count=1).dropna().items():
+        seconds[str(job)] = max(seconds.get(str(job), 0.0), float(total))
+    order = ["world", "shards", "shard", "dataset", "bundle", "tokenizer", "tokenizer_eval", "tokens", *titles]
+    ranked = sorted(seconds, key=lambda key: (order.index(key) if key in order else len(order), key))
+    return {key: (titles.get(key, key), seconds[key]) for key in ranked if key != "report"}
+
+
+def time(run: Run) -> str:
+    """Where the time went, per kind of job."""
+    spent = stage_seconds(run)
+    whole = sum(seconds for _, seconds in spent.values())
+    jobs = run.benchmarks.groupby("job").agg(
+        runs=("seconds", "size"),
+        cpu=("cpu_seconds", lambda column: column.sum(min_count=1)),
+        memory=("memory_bytes", "max"),
+    )
+    rows = []
+    for key, (title, seconds) in spent.items():
+        job = jobs.loc[key] if key in jobs.index else {}
+        made = len(run.tokens) if key == "tokens" else 1
+        rows.append(
+            {
+                "Work": title,
+                "Jobs": count(max(made, job.get("runs", 1))),
+                "Time": duration(seconds),
+                "Share": percent(seconds / whole if whole else None),
+                "CPU time": duration(job.get("cpu")),
+                "Peak memory (RSS)": size(job.get("memory")),
+            }
+        )
+    if rows:
+        sums = {"Work": "**all**", "Jobs": MISSING, "Time": f"**{duration(whole)}**", "Share": "100 %"}
+        rows.append(dict.fromkeys(rows[0], MISSING) | sums)
+    return markdown(_drop_empty(rows, ("Work",)), ("Work",))
+
+
+def rl_time(run: Run) -> str:
+    """How RL divides its steps between sampling answers, checking them and learning; one sentence."""
+    parts = {name: run.artifacts["rl"].logged(f"seconds_{name}").sum() for name in ("rollout", "reward", "update")}
+    whole = sum(parts.values())
+    if not whole:
+        return ""
+    words = {"rollout": "sampling answers", "reward": "checking them", "update": "learning from them"}
+    shares = [f"{percent(seconds / whole)} on {words[name]}" for name, seconds in parts.items() if seconds]
+    return f"Of the time in RL's steps, {', '.join(shares)}."
+
+
+def bits_per_byte(run: Run) -> str:
+    """Bits per byte before and after training, beside a unigram model's and on which text."""
+    base, mid, sft = (run.artifacts[key] for key in ("base", "mid", "sft"))
+    measured = run.artifacts["base_eval"].metrics.get("bpb")
+    measured = measured if isinstance(measured, dict) else {}
+    final = number(measured.get("val"))
+    lines = [
+        ("untrained model", "validation text", first_value(base, "val_bpb")),
+        ("unigram model (token frequencies alone)", "validation text", number(measured.get("unigram"))),
+        ("base", "training text", number(measured.get("train"))),
+        ("base", "validation text", final if final is not None else last_value(base, "val_bpb")),
+    ]
+    for stage in (mid, sft):
+        held_out = f"held-out conversations of {stage.key}"
+        lines.append((f"before {stage.key}", held_out, first_value(stage, "val_bpb")))
+        lines.append((f"after {stage.key}", held_out, last_value(stage, "val_bpb")))
+    rows = [
+        {"Model": model, "Text": text, "Bits per byte": fraction(value)}
+        for model, text, value in lines
+        if value is not None
+    ]
+    return markdown(rows, ("Model", "Text"))
+
+
+def first_value(artifact: Artifact, name: str) -> float | None:
+    """A metric before training: what the manifest says, else the first logged value if it was logged at step 0."""
+    known = artifact.metric(f"initial_{name}")
+    logged = artifact.logged(name)
+    if known is None and len(logged) and logged.index[0] == 0:
+        return float(logged.iloc[0])
+    return known
+
+
+def last_value(artifact: Artifact, name: str) -> float | None:
+    """A metric after training: what the manifest says, else the last logged value."""
+    known = artifact.metric(name)
+    logged = artifact.logged(name)
+    return float(logged.iloc[-1]) if known is None and len(logged) else known
+
+
+def compression(run: Run) -> str:
+    """The tokenizer's compression by kind of text, as its evaluation recorded it."""
+    metrics = run.artifacts["tokenizer_eval"].metrics
+    tables = [records for value in metrics.values() if (records := _records(value))]
+    records = tables[0] if tables else _records(metrics)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    rows = [{name.replace("_", " "): _plain(name, record.get(name)) for name in names} for record in records]
+    labels = [name.replace("_", " ") for name in names if any(isinstance(record.get(name), str) for record in records)]
+    return markdown(rows, labels)
+
+
+def _records(value: Any) -> list[dict[str, Any]]:
+    """A list of records, also where it is written as name → record."""
+    if isinstance(value, dict):
+        if not value or not all(isinstance(inner, dict) for inner in value.values()):
+            return []
+        return [{"text": name, **inner} for name, inner in value.items()]
+    if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        return value
+    return []
+
+
+def _plain(name: str, value: Any) -> str:
+    known = number(value)
+    if known is None:
+        return str(value) if isinstance(value, str) else MISSING
+    if "share" in name or "fraction" in name:
+        return percent(known)
+    return count(known) if known == round(known) and ("per" not in name) else fraction(known, 2)
+
+
+def data(run: Run) -> str:
+    """Documents, tokens and bytes of the token files, and what was skipped, by shard or in sums."""
+    base = run.artifacts["base"].manifest
+    groups: dict[str, list[tuple[str, Manifest]]] = {"training": [], "validation": [], "": []}
+    for name, manifest in run.tokens:
+        groups[_role(base, manifest)].append((name, manifest))
+    rows = []
+    for role, members in groups.items():
+        if len(run.tokens) <= _SHARD_ROWS:
+            rows += [_data_row(name, role, [manifest]) for name, manifest in members]
+        elif members:
+            rows.append(_data_row(f"{len(members)} shards", role, [manifest for _, manifest in members]))
+    if len(run.tokens) > 1:
+        rows.append(_data_row("**all**", "", [manifest for _, manifest in run.tokens]))
+    return markdown(_drop_empty(rows, ("Shard",)), ("Shard", "Used for", "Skipped"))
+
+
+def _role(base: Manifest | None, tokens: Manifest) -> str:
+    names = [name for name, digest in base.inputs.items() if digest == tokens.digest] if base else []
+    if not names:
+        return ""
+    return "validation" if any("val" in name for name in names) else "training"
+
+
+def _data_row(name: str, role: str, manifests: Sequence[Manifest]) -> dict[str, str]:
+    sums = {
+        key: _total(manifest.metrics.get(key) for manifest in manifests) for key in ("documents", "tokens", "bytes")
+    }
+    ratio = sums["bytes"] / sums["tokens"] if sums["bytes"] and sums["tokens"] else None
+    return {
+        "Shard": name,
+        "Used for": role or MISSING,
+        "Documents": count(sums["documents"]),
+        "Tokens": count(sums["tokens"]),
+        "Text": size(sums["bytes"]),
+        "Bytes per token": fraction(ratio, 2),
+        "Skipped": skipped(manifests),
+    }
+
+
+def skipped(manifests: Iterable[Manifest]) -> str:
+    """Documents that were left out, by reason: `12 empty, 3 too long`; `none` where that was counted and is zero."""
+    reasons: dict[str, float] = {}
+    counted = False
+    for manifest in manifests:
+        recorded = manifest.metrics.get("skipped")
+        if isinstance(recorded, dict):
+            counted = True
+            for reason, value in recorded.items():
+                reasons[reason] = reasons.get(reason, 0) + (number(value) or 0)
+    words = [f"{count(value)} {reason.replace('_', ' ')}" for reason, value in reasons.items() if value]
+    return ", ".join(words) or ("none" if counted else MISSING)
+
+
+def mixture(run: Run) -> str:
+    """The task mixtures of midtraining and SFT: passes over each task, as its settings say."""
+    stages = {key: run.artifacts[key].settings.get(key, {}).get("mixture") or {} for key in ("mid", "sft")}
+    tasks = dict.fromkeys(task for entries in stages.values() for task in entries)
+    rows = []
+    for task in tasks:
+        row = {"Task": task}
+        for stage, entries in stages.items():
+            row[f"Passes in {stage}"] = _passes(entries.get(task))
+        rows.append(row)
+    return markdown(rows, ("Task",))
+
+
+def _passes(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return MISSING
+    cap = number(entry.get("max_items"))
+    passes = f"{number(entry.get('epochs')) or 1.0:g}"
+    return passes if cap is None else f"{passes} × at most {count(cap)} items"

@@ -1,0 +1,77 @@
+"""The gradient of one step, in micro-batches that fit the memory."""
+
+import logging
+
+import numpy as np
+import torch
+
+from nanochat.data.packing import Batch
+from nanochat.errors import TrainingError
+from nanochat.model.gpt import GPT
+from nanochat.optim.sharded import MuonAdamW
+
+log = logging.getLogger(__name__)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # CPU allocators raise a plain RuntimeError.
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _forward_backward(model: GPT, rows: Batch, valid: float) -> torch.Tensor:
+    """Accumulate the gradient of some rows; returns the sum of their unweighted losses, a float64 scalar."""
+    device = model.device
+
+    def tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+    targets = tensor(rows.targets, torch.int64)
+    if rows.weights is None:
+        weights = torch.full(targets.shape, 1.0 / valid, device=device)
+    else:
+        weights = tensor(rows.weights, torch.float32) / valid
+    segments = None
+    if (rows.segments != rows.segments[:, :1]).any():
+        segments = tensor(rows.segments, torch.int32)
+    total, losses = model.weighted_loss(tensor(rows.inputs, torch.int64), targets, weights, segments)
+    total.backward()
+    return losses.double().sum()
+
+
+def accumulate(model: GPT, optimizer: MuonAdamW, rows: Batch, valid: float, size: int) -> tuple[float, int]:
+    """Make the gradient of a whole step in micro-batches that fit.
+
+    Args:
+        model: on its device.
+        optimizer: whose gradients are cleared first.
+        rows: of this rank, any number of them.
+        valid: targets with loss on all ranks; the loss is divided by it.
+        size: rows of a micro-batch; halved, and the step repeated, where they do not fit the memory.
+
+    Returns:
+        The sum of the unweighted losses of this rank, and the size that did fit.
+
+    Raises:
+        TrainingError: if a single row does not fit.
+    """
+    while True:
+        optimizer.zero_grad()
+        try:
+            losses = [
+                _forward_backward(model, rows.slice(start, start + size), valid) for start in range(0, rows.rows, size)
+            ]
+            return (float(torch.stack(losses).sum()) if losses else 0.0), size
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise TrainingError(
+                    f"out of memory with a single row of {rows.inputs.shape[1]} tokens on {model.device}; lower "
+                    "model.sequence_length or depth, or use a device with more memory"
+                ) from None
+        # Outside the handler, whose traceback would keep the tensors alive.
+        size //= 2
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning("out of memory: device_batch_size is now %d, step repeated", size)

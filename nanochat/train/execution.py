@@ -1,0 +1,26 @@
+"""How a stage runs on this machine: nothing in here changes what it makes."""
+
+from dataclasses import dataclass
+
+from nanochat.config import WandbSettings
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The part of a stage's arguments that is not in its settings.
+
+    Attributes:
+        device_batch_size: rows in one forward pass of one rank; halved on out-of-memory.
+        checkpoint_steps: steps between step checkpoints; None leaves it to the clock.
+        checkpoint_minutes: minutes between step checkpoints.
+        keep_checkpoints: step checkpoints kept.
+        wandb: with `mode` resolved to online, offline or disabled.
+        run: name of the run, for wandb.
+    """
+
+    device_batch_size: int = 32
+    checkpoint_steps: int | None = None
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+    wandb: WandbSettings = WandbSettings(mode="disabled")  # noqa: RUF009 (frozen)
+    run: str = "run"

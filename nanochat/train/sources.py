@@ -1,0 +1,19 @@
+"""Batches of pretraining and finetuning: the rows of a step, cut by rank."""
+
+from nanochat.data.packing import RowSource
+from nanochat.runtime import World
+from nanochat.train.trainer import StepBatch
+
+
+class RowSteps:
+    """Step s is rows [s·R, (s + 1)·R) of a row source; each rank reads a contiguous part of them."""
+
+    def __init__(self, source: RowSource, rows_per_step: int, world: World) -> None:
+        self.source = source
+        self.rows_per_step = rows_per_step
+        self.world = world
+
+    def read(self, step: int) -> StepBatch:
+        """Rows of the 0-based `step` for this rank."""
+        first, last = (rank * self.rows_per_step // self.world.size for rank in (self.world.rank, self.world.rank + 1))
+        return StepBatch(self.source.read(step * self.rows_per_step + first, last - first))

@@ -1,0 +1,194 @@
+"""What every training stage does around the loop: resume, train, write the checkpoint directory."""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nanochat.artifact import Manifest, Workspace, read_manifest
+from nanochat.data.tokenizer import Tokenizer
+from nanochat.metrics import Metrics, read_metrics
+from nanochat.model.checkpoint import save_model, save_tensors
+from nanochat.model.gpt import GPT
+from nanochat.model.scaling import Plan, count_parameters, flops_per_token
+from nanochat.optim.sharded import MuonAdamW
+from nanochat.runtime import World, hardware_info, measured_matmul_flops, peak_flops, peak_memory_bytes
+from nanochat.train.checkpoint import StepCheckpoints
+from nanochat.train.execution import Execution
+from nanochat.train.trainer import Cadence, Every, Progress, StepSource, train
+
+log = logging.getLogger(__name__)
+
+OPTIMIZER = "optimizer.safetensors"
+
+
+def promote_if_finished(workspace: Workspace, world: World) -> Manifest | None:
+    """The manifest of a result that only has to be linked into place, or None; equal on all ranks."""
+    finished = workspace.finished() if world.is_main else False
+    if not world.broadcast_object(finished):
+        return None
+    return _on_main(workspace.promote, workspace, world)
+
+
+def _on_main(write: Callable[[], Manifest], workspace: Workspace, world: World) -> Manifest:
+    if world.is_main:
+        write()
+    world.barrier()
+    return read_manifest(workspace.out)
+
+
+@dataclass
+class Training:
+    """A stage that is ready to train."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    plan: Plan
+    base_plan: Plan
+    source: StepSource
+    hooks: Sequence[Every]
+    samples: Callable[[], str]
+    optimizer_state: Mapping[str, Tensor] | None = None
+    """State of the stage before, if it is to be kept."""
+    keep_optimizer: bool = False
+    """Whether the checkpoint directory gets the optimizer's state for the next stage."""
+    final_metrics: Callable[[], dict[str, Any]] = dict
+    """More for the manifest, measured after the last step."""
+
+
+def _history(path: Path) -> dict[str, Any]:
+    """First and last value of what is measured now and then, and the mean loss and reward of the last tenth."""
+    rows = read_metrics(path)
+    found: dict[str, Any] = {}
+    for key in ("val_bpb", "val_loss", "pass_at_1"):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            found |= {f"initial_{key}": values[0], key: values[-1]}
+    for key, name in (("loss", "train_loss"), ("reward", "reward"), ("response_tokens", "response_tokens")):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            last = values[-max(1, len(values) // 10) :]
+            found[name] = math.fsum(last) / len(last)
+    return found
+
+
+def run_training(
+    training: Training, workspace: Workspace, settings: Mapping[str, Any], execution: Execution, world: World
+) -> Manifest:
+    """Train from the newest step checkpoint to the end of the plan and promote the checkpoint directory.
+
+    Raises:
+        TrainingError, Interrupted: as `nanochat.train.trainer.train`.
+    """
+    model, plan = training.model, training.plan
+    optimizer = MuonAdamW(model.parameter_groups(), plan, world)
+    checkpoints = StepCheckpoints(workspace.progress, world, execution.keep_checkpoints)
+    progress = Progress(device_batch_size=execution.device_batch_size)
+    state = checkpoints.load_latest(model.device)
+    if state is not None:
+        progress = Progress(**state.meta)
+        progress.device_batch_size = min(progress.device_batch_size, execution.device_batch_size)
+        model.load_state_dict(_below("model.", state.tensors))
+        optimizer.load_state_dict(_below("optimizer.", state.tensors))
+        log.info("%s: resuming from step %d of %d", workspace.stage, progress.step, plan.steps)
+    elif training.optimizer_state is not None:
+        optimizer.load_state_dict(training.optimizer_state)
+    hardware = hardware_info(model.device)
+    measured = measured_matmul_flops(model.device, model.dtype) * world.size
+    datasheet = peak_flops(str(hardware.get("device", "")))
+    peak = datasheet * world.size if datasheet else None
+    log.info(
+        "%s: %d parameters, %d steps of %d tokens, %.3g FLOPs",
+        workspace.stage,
+        count_parameters(model.config)["total"],
+        plan.steps,
+        plan.total_batch_size,
+        plan.flops,
+    )
+    history = workspace.progress / "metrics.jsonl"
+    metrics = None
+    if world.is_main:
+        metrics = Metrics(
+            history,
+            stage=workspace.stage,
+            run=execution.run,
+            total_steps=plan.steps,
+            resume_step=progress.step,
+            wandb=execution.wandb,
+            wandb_id=f"{workspace.stage}-{workspace.fingerprint}",
+            settings=dict(settings),
+        )
+    try:
+        train(
+            model,
+            optimizer,
+            training.source,
+            plan,
+            checkpoints=checkpoints,
+            cadence=Cadence(execution.checkpoint_steps, execution.checkpoint_minutes),
+            metrics=metrics,
+            hooks=training.hooks,
+            world=world,
+            progress=progress,
+            peak_flops=peak or measured,
+        )
+    finally:
+        if metrics is not None:
+            metrics.close()
+    # Twice, because a busy neighbour at one of the times would make the machine look slow and the run fast.
+    measured = max(measured, measured_matmul_flops(model.device, model.dtype) * world.size)
+    more = training.final_metrics()
+    optimizer_state = optimizer.state_dict() if training.keep_optimizer else None
+    rate = progress.tokens / progress.step_seconds if progress.step_seconds else 0.0
+    achieved = rate * flops_per_token(model.config)
+
+    def write() -> Manifest:
+        folder = workspace.final
+        save_model(folder, model)
+        training.tokenizer.save(folder)
+        (folder / "samples.md").write_text(training.samples())
+        shutil.copyfile(history, folder / "metrics.jsonl")
+        if optimizer_state is not None:
+            save_tensors(folder / OPTIMIZER, optimizer_state)
+        return workspace.finish(
+            metrics={
+                "parameters": count_parameters(model.config),
+                "plan": plan.to_dict(),
+                "base_plan": training.base_plan.to_dict(),
+                "optimizer_steps": optimizer.steps,
+                "tokens_per_second": rate,
+                "flops_per_token": flops_per_token(model.config),
+                "mfu_datasheet": achieved / peak if peak else None,
+                "mfu_measured": achieved / measured,
+                "measured_matmul_flops": measured,
+                "device_batch_size": progress.device_batch_size,
+                "precision": str(model.dtype).removeprefix("torch."),
+                "ranks": world.size,
+                **_history(history),
+                **more,
+            },
+            hardware=hardware,
+            steps=progress.step,
+            tokens=progress.tokens,
+            flops=progress.tokens * flops_per_token(model.config),
+            wall_seconds=progress.seconds,
+            peak_memory_bytes=peak_memory_bytes(model.device),
+        )
+
+    return _on_main(write, workspace, world)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def allow_fast_matmul(model: GPT) -> None:
+    """Let float32 products on GPUs use TF32; CPUs keep their exact float32."""
+    if model.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")

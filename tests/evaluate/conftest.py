@@ -1,0 +1,3 @@
+from tests.infer.fixtures import model, tokenizer
+
+__all__ = ["model", "tokenizer"]

@@ -1,0 +1,207 @@
+import itertools
+import json
+import random
+
+import pytest
+import torch
+
+from nanochat.errors import DataError
+from nanochat.evaluate.core import evaluate_items, read_bundle, render_items, texts_of
+from nanochat.infer.scoring import Span, next_logits, span_losses
+from tests.infer.fixtures import make_model
+
+NAMES = ["Anna", "Ben", "Clara", "Dora", "Emma", "Frank", "Gina", "Hugo"]
+TOWNS = ["Ashford", "Oakham", "Redcliff", "Highmoor"]
+
+CORE_YAML = """
+icl_tasks:
+- label: homes
+  dataset_uri: a/homes.jsonl
+  num_fewshot: [3]
+  icl_task_type: multiple_choice
+  continuation_delimiter: "\\nAnswer: "
+- label: who
+  dataset_uri: a/who.jsonl
+  num_fewshot: [0]
+  icl_task_type: schema
+- label: cloze
+  dataset_uri: a/cloze.jsonl
+  num_fewshot: [2]
+  icl_task_type: language_modeling
+"""
+
+
+def write_bundle(folder):
+    data = folder / "eval_data" / "a"
+    data.mkdir(parents=True)
+    (folder / "core.yaml").write_text(CORE_YAML)
+    (folder / "eval_meta_data.csv").write_text("Eval Task,Random baseline\nhomes,25\nwho,50\ncloze,0\nmmlu,25\n")
+    generator = random.Random(0)
+    homes = [
+        {
+            "query": f"Question: Where does {name} live{'?' * (1 + index % 3)}",
+            "choices": generator.sample(TOWNS, 4 if index else 2),
+            "gold": generator.randrange(2),
+        }
+        for index, name in enumerate(NAMES)
+    ]
+    who = [
+        {"context_options": [f"{a} hit {b} because {a}", f"{a} hit {b} because {b}"], "continuation": "ran.", "gold": 0}
+        for a, b in itertools.pairwise(NAMES)
+    ]
+    cloze = [{"context": f"The home of {name} is in ", "continuation": TOWNS[i % 4]} for i, name in enumerate(NAMES)]
+    for name, rows in (("homes", homes), ("who", who), ("cloze", cloze)):
+        (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return write_bundle(tmp_path / "bundle")
+
+
+def one_by_one(model, span):
+    tokens = span.tokens[-model.config.sequence_length :]
+    start = max(1, span.start - (len(span.tokens) - len(tokens)))
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokens[:-1]]))[0]
+    logprobs = torch.log_softmax(logits, -1)[range(len(tokens) - 1), torch.tensor(tokens[1:])]
+    greedy = (logits.argmax(-1) == torch.tensor(tokens[1:]))[start - 1 :].all()
+    return -logprobs[start - 1 :].sum().item(), len(tokens) - start, bool(greedy)
+
+
+@pytest.mark.parametrize("arch", ["modern", "classic"])
+@pytest.mark.parametrize("device_batch_size", [1, 3, 64])
+def test_batches_agree_with_one_by_one(bundle, tokenizer, arch, device_batch_size):
+    model = make_model(tokenizer.vocab_size, arch, context=64)  # short enough that some prompts are cut
+    for task in read_bundle(bundle):
+        indices = range(len(task.items))
+        records = evaluate_items(model, tokenizer, task, indices, device_batch_size)
+        for record, item in zip(records, render_items(task, indices, tokenizer)):
+            alone = [one_by_one(model, span) for span in item.spans]
+            assert record["loss_sums"] == pytest.approx([total for total, _, _ in alone], abs=1e-3)
+            assert record["loss_tokens"] == [count for _, count, _ in alone]
+            if task.kind == "language_modeling":
+                assert record["correct"] == alone[0][2]
+            else:
+                means = [total / count for total, count, _ in alone]
+                assert record["picked"] == str(means.index(min(means)))
+                assert record["correct"] == (means.index(min(means)) == task.items[record["item"]]["gold"])
+
+
+def test_truncation_is_counted(bundle, tokenizer):
+    task = read_bundle(bundle, ["homes"])[0]
+    short = evaluate_items(make_model(tokenizer.vocab_size, context=32), tokenizer, task, [0], 1)
+    long = evaluate_items(make_model(tokenizer.vocab_size, context=512), tokenizer, task, [0], 1)
+    assert short[0]["truncated"] and not long[0]["truncated"]
+
+
+def test_prompts_read_as_they_should(bundle):
+    homes, who, cloze = read_bundle(bundle)
+    context, choice = texts_of(homes, 2)[1]
+    assert context.count("\n\n") == 3 and context.count("Answer: ") == 4
+    assert context.endswith(homes.items[2]["query"] + "\nAnswer: ") and choice == homes.items[2]["choices"][1]
+    assert homes.items[2] not in homes.examples(2)
+    assert texts_of(who, 0)[1] == (who.items[0]["context_options"][1] + " ", "ran.")
+    context, continuation = texts_of(cloze, 0)[0]
+    assert context.count("\n\n") == 2 and context.endswith("is in ") and continuation == cloze.items[0]["continuation"]
+
+
+def test_spans_cover_what_differs(bundle, tokenizer):
+    homes, who, cloze = read_bundle(bundle)
+    for item, rendered in zip(homes.items, render_items(homes, range(len(homes.items)), tokenizer)):
+        for choice, span in zip(item["choices"], rendered.spans):
+            judged = tokenizer.decode(span.tokens[span.start :])
+            assert choice.endswith(judged.strip()) and span.tokens[0] == tokenizer.bos
+    for rendered in render_items(who, range(len(who.items)), tokenizer):
+        assert {tokenizer.decode(s.tokens[s.start :])[-4:] for s in rendered.spans} == {"ran."}
+        assert len({s.tokens[s.start :] for s in rendered.spans}) == 1
+    for item, rendered in zip(cloze.items, render_items(cloze, range(len(cloze.items)), tokenizer)):
+        span = rendered.spans[0]
+        assert tokenizer.decode(span.tokens[span.start :]) == f" {item['continuation']}" and not rendered.fallback
+
+
+def test_a_border_inside_a_token_falls_back_and_is_counted(bundle, tokenizer):
+    path = bundle / "eval_data/a/cloze.jsonl"
+    path.write_text(json.dumps({"context": "The dog is call", "continuation": "ed Milo"}) + "\n")
+    (bundle / "core.yaml").write_text(CORE_YAML + '  continuation_delimiter: ""\n')
+    task = read_bundle(bundle, ["cloze"])[0]
+    assert len(tokenizer.encode(" called")) < len(tokenizer.encode(" call") + tokenizer.encode("ed"))
+    rendered = render_items(task, [0], tokenizer)[0]
+    span = rendered.spans[0]
+    assert rendered.fallback and tokenizer.decode(span.tokens[span.start :]) == "ed Milo"
+
+
+def test_one_choice_may_begin_another(bundle, tokenizer):
+    (bundle / "eval_data/a/homes.jsonl").write_text(
+        json.dumps({"query": "Q", "choices": ["a dog", "a dog has"], "gold": 1}) + "\n"
+    )
+    spans = render_items(read_bundle(bundle, ["homes"])[0], [0], tokenizer)[0].spans
+    assert all(0 < span.start < len(span.tokens) for span in spans)
+
+
+def test_capping_items_changes_no_prompt(bundle, model, tokenizer):
+    task = read_bundle(bundle, ["homes"])[0]
+    whole = evaluate_items(model, tokenizer, task, range(8), 8)
+    assert evaluate_items(model, tokenizer, task, range(3), 8) == [
+        record | {"loss_sums": pytest.approx(record["loss_sums"], abs=1e-4)} for record in whole[:3]
+    ]
+
+
+def test_chance_comes_from_the_items(bundle):
+    homes, who, cloze = read_bundle(bundle)
+    assert homes.chance == pytest.approx((7 * 0.25 + 0.5) / 8) and homes.baseline == 0.25
+    assert who.chance == 0.5 and cloze.chance == 0.0 == cloze.baseline
+
+
+def test_a_model_that_knows_nothing_picks_the_first_choice(bundle, tokenizer):
+    model = make_model(tokenizer.vocab_size)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    for task in read_bundle(bundle, ["homes", "who"]):
+        records = evaluate_items(model, tokenizer, task, range(len(task.items)), 4)
+        right = sum(item["gold"] == 0 for item in task.items)
+        assert sum(record["correct"] for record in records) == right
+
+
+def test_damaged_bundles_are_named(bundle):
+    with pytest.raises(DataError, match=r"base_eval\.tasks: hoems is not in"):
+        read_bundle(bundle, ["hoems"])
+    path = bundle / "eval_data/a/who.jsonl"
+    path.write_text('{"context_options": ["a", "b"], "gold": 0}\n')
+    with pytest.raises(DataError, match="line 1 has no 'continuation'"):
+        read_bundle(bundle)
+    path.write_text('{"context_opt')
+    with pytest.raises(DataError, match=r"who\.jsonl cannot be read"):
+        read_bundle(bundle)
+    path.unlink()
+    with pytest.raises(DataError, match=r"who\.jsonl cannot be read"):
+        read_bundle(bundle)
+    (bundle / "eval_meta_data.csv").write_text("x\n1\n")
+    with pytest.raises(DataError, match=r"eval_meta_data\.csv cannot be read"):
+        read_bundle(bundle)
+
+
+@pytest.mark.shared
+def test_the_public_bundle_renders(shared_hub, tokenizer):
+    tasks = read_bundle(shared_hub / "eval_bundle")
+    assert len(tasks) == 12
+    for task in tasks:
+        items = render_items(task, range(min(3, len(task.items))), tokenizer)
+        assert all(0 < span.start < len(span.tokens) for item in items for span in item.spans)
+    assert {task.label: task.baseline for task in tasks}["bigbench_language_identification"] == pytest.approx(0.091)
+    assert {task.label: task.chance for task in tasks}["bigbench_language_identification"] == 0.25
+
+
+def test_next_logits_equal_the_forward_pass(model):
+    prompts = [[1, 2, 3], [4] * 30, [9], [4, 5]]
+    found = next_logits(model, prompts, 1, [7, 300, 11])
+    for prompt, row in zip(prompts, found):
+        with torch.inference_mode():
+            expected = model(torch.tensor([prompt]))[0, -1, [7, 300, 11]]
+        assert torch.allclose(row, expected, atol=1e-4)
+
+
+def test_span_losses_of_nothing(model):
+    assert span_losses(model, [], 4) == []
+    assert span_losses(model, [Span((1, 2), 1)], 4)[0].tokens == 1

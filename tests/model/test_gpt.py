@@ -1,0 +1,197 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nanochat.model import loss as loss_module
+from nanochat.model.attention import training_masks
+from nanochat.model.gpt import GPT, GPTConfig, rotate
+from nanochat.model.kv_cache import KVCache
+from nanochat.model.scaling import count_parameters
+
+ARCHS = ("classic", "modern")
+
+
+def make(arch: str, seed: int = 0, **changes) -> GPT:
+    """A small model whose every part does something: weights that start at zero are filled too."""
+    shape = dict(
+        arch=arch,
+        depth=4,
+        width=48,
+        heads=4,
+        kv_heads=2,
+        head_dim=12,
+        vocab_size=61,
+        sequence_length=32,
+        window_pattern="SSSL" if arch == "modern" else "L",
+    )
+    model = GPT(GPTConfig(**(shape | changes)))
+    model.init_weights(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def tokens(rows: int, length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 61, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_parameters_are_counted_and_grouped_once(arch):
+    model = make(arch)
+    grouped = [name for group in model.parameter_groups() for name, _ in group.parameters]
+    assert sorted(grouped) == sorted(name for name, _ in model.named_parameters())
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(model.config)["total"]
+    matrices = next(group for group in model.parameter_groups() if group.kind == "matrix")
+    assert sum(p.numel() for _, p in matrices.parameters) == count_parameters(model.config)["matrices"]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_position_sees_the_future(arch):
+    model, x = make(arch), tokens(1, 32)
+    y = x.clone()
+    y[0, 20:] = (y[0, 20:] + 1) % 61
+    before, after = model(x), model(y)
+    assert torch.allclose(before[:, :20], after[:, :20], atol=1e-5)
+    assert not torch.allclose(before[:, 20:], after[:, 20:], atol=1e-2)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_documents_in_a_row_do_not_see_each_other(arch):
+    model = make(arch)
+    parts = [tokens(1, length, seed) for seed, length in enumerate((11, 1, 20))]
+    row = torch.cat(parts, dim=1)
+    segments = torch.cat([torch.full_like(part, number) for number, part in enumerate(parts)], dim=1)
+    packed = model(row, segments)
+    start = 0
+    for part in parts:
+        alone = model(part)
+        assert torch.allclose(packed[:, start : start + part.shape[1]], alone, atol=1e-4)
+        start += part.shape[1]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_cached_rows_of_different_lengths_continue_exactly(arch):
+    model = make(arch)
+    full = tokens(3, 30)
+    whole = model(full)
+    lengths = [1, 9, 17]
+    cache = KVCache(model.config, 3, 32)
+    # Prefill padded to the longest, then take the padding back.
+    model(full[:, : max(lengths)], cache=cache)
+    cache.lengths.copy_(torch.tensor(lengths))
+    for _ in range(8):
+        positions = cache.lengths.clone()
+        step = full.gather(1, positions[:, None])
+        logits = model(step, cache=cache, last_only=True)[:, 0]
+        assert torch.allclose(logits, whole[torch.arange(3), positions], atol=1e-4)
+    # Several tokens at once, and a row that took another's place.
+    cache.copy_row(2, 0)
+    chunk = full[2:3, 25:29].expand(3, -1)
+    logits = model(chunk, cache=cache)
+    assert torch.allclose(logits[0], logits[2], atol=1e-5)
+    assert torch.allclose(logits[2], whole[2, 25:29], atol=1e-4)
+
+
+def test_a_view_of_the_first_rows_shares_memory():
+    model = make("modern")
+    cache = KVCache(model.config, 4, 16)
+    model(tokens(2, 5), cache=cache.first(2))
+    assert cache.lengths.tolist() == [5, 5, 0, 0]
+    cache.reset([0])
+    assert cache.lengths.tolist() == [0, 5, 0, 0]
+
+
+def test_a_full_cache_is_an_error_not_a_wrong_answer():
+    model = make("classic")
+    cache = KVCache(model.config, 1, 8)
+    model(tokens(1, 8), cache=cache)
+    with pytest.raises(ValueError, match="9 tokens"):
+        model(tokens(1, 1), cache=cache)
+    with pytest.raises(ValueError, match="context"):
+        KVCache(model.config, 1, 33)
+    with pytest.raises(ValueError, match="context"):
+        model(tokens(1, 33))
+
+
+def test_windows_hide_what_lies_further_back():
+    segments = torch.tensor([[0] * 5 + [1] * 5])
+    masks = training_masks((3, 10), 10, segments, torch.device("cpu"), torch.float32)
+    for window, mask in masks.items():
+        for i in range(10):
+            for j in range(10):
+                seen = 0 <= i - j < window and (i < 5) == (j < 5)
+                assert (mask[0, 0, i, j] == 0) == seen
+    assert training_masks((10,), 10, None, torch.device("cpu"), torch.float32) == {10: None}
+    assert make("modern").config.windows == (8, 8, 8, 32)
+    assert make("modern", depth=3).config.windows == (8, 8, 32)
+
+
+def test_rotation_is_the_one_of_transformers_nanochat():
+    """There, rotate_half is (x2, -x1): q·cos + rotate_half(q)·sin."""
+    x = torch.randn(2, 3, 4, 8)
+    angles = torch.rand(1, 3, 1, 4)
+    cos, sin = angles.cos(), angles.sin()
+    half = torch.cat((x[..., 4:], -x[..., :4]), dim=-1)
+    expected = x * torch.cat((cos, cos), -1) + half * torch.cat((sin, sin), -1)
+    assert torch.allclose(rotate(x, cos, sin), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_new_model_knows_nothing(arch):
+    model = GPT(make(arch).config)
+    model.init_weights(3)
+    x = tokens(2, 32)
+    losses = model.token_losses(x[:, :-1], x[:, 1:])
+    assert losses.mean().item() == pytest.approx(torch.tensor(61.0).log().item(), abs=0.02)
+    again = GPT(model.config)
+    again.init_weights(3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def naive_losses(model: GPT, x: torch.Tensor, y: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    logits = model(x, segments)
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="none").view(y.shape)
+
+
+@pytest.mark.parametrize("rows_per_chunk", [1, 7, 1000])
+def test_chunked_losses_and_gradients_equal_the_plain_ones(monkeypatch, rows_per_chunk):
+    monkeypatch.setattr(loss_module, "_chunk", lambda vocab_size, device: rows_per_chunk)
+    model = make("modern")
+    x, y = tokens(2, 16), tokens(2, 16, seed=5)
+    y[0, 3:6] = -1
+    segments = (torch.arange(16) // 6).expand(2, -1)
+    weights = torch.randn(2, 16, generator=torch.Generator().manual_seed(9))
+    plain = naive_losses(model, x, y, segments)
+    (plain * weights).sum().backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+
+    model.zero_grad()
+    total, losses = model.weighted_loss(x, y, weights, segments)
+    total.backward()
+    assert torch.allclose(losses, plain, atol=1e-5)
+    assert total.item() == pytest.approx((plain * weights).sum().item(), abs=1e-4)
+    for name, p in model.named_parameters():
+        assert torch.allclose(p.grad, expected[name], atol=1e-4), name
+
+    model.zero_grad()
+    losses, correct = model.token_losses(x, y, segments, with_correct=True)
+    (losses * weights).sum().backward()
+    assert torch.allclose(losses, plain, atol=1e-5)
+    assert torch.equal(correct, model(x, segments).argmax(-1) == y)
+    for name, p in model.named_parameters():
+        assert torch.allclose(p.grad, expected[name], atol=1e-4), name
+
+
+def test_bfloat16_compute_keeps_float32_weights():
+    model = make("modern")
+    x = tokens(2, 16)
+    exact = model(x)
+    model.dtype = torch.bfloat16
+    rough = model(x)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.5
+    total, _ = model.weighted_loss(x[:, :-1], x[:, 1:], torch.full((2, 15), 1 / 30))
+    total.backward()
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
