@@ -6,6 +6,8 @@ HOW      resources: launch (python or torchrun …), gpu, device_batch_size (row
          data lie, when checkpoints are saved, what wandb does; none of them ever reruns a stage
 """
 
+import json
+
 EXECUTION = cfg.execution.model_dump_json()
 WANDB = cfg.wandb.model_dump_json()
 
@@ -31,6 +33,7 @@ rule base:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        prompts=json.dumps(layout.corpus.sample_prompts),
         execution=EXECUTION,
         wandb=WANDB,
     params:
@@ -41,7 +44,8 @@ rule base:
     shell:
         "{resources.launch} -m workflow_scripts.base --out {output:q} --tokenizer {input.tokenizer:q}"
         " --train-tokens {input.train:q} --val-tokens {input.val:q} --device {resources.device}"
-        " --device-batch-size {resources.device_batch_size} --execution {resources.execution:q} --wandb {resources.wandb:q}"
+        " --device-batch-size {resources.device_batch_size} --prompts {resources.prompts:q}"
+        " --execution {resources.execution:q} --wandb {resources.wandb:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 
 

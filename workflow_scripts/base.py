@@ -3,6 +3,7 @@
 torchrun --standalone --nproc_per_node=8 -m workflow_scripts.base --out B --tokenizer T --train-tokens …
 """
 
+import json
 from pathlib import Path
 
 from nanochat.config import parse_pairs
@@ -19,6 +20,7 @@ def main() -> None:
     arguments.add_argument("--tokenizer", type=Path, required=True)
     arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
     arguments.add_argument("--val-tokens", type=Path, required=True)
+    arguments.add_argument("--prompts", type=json.loads, default=[], help="JSON list of prompts for samples.md")
     add_training(arguments)
     given = arguments.parse_args()
     settings = parse_pairs("base", given.settings)
@@ -31,6 +33,7 @@ def main() -> None:
             val_tokens=given.val_tokens,
             execution=execution(given),
             world=world,
+            sample_prompts=given.prompts,
         )
 
 

@@ -16,7 +16,7 @@ def main() -> None:
     arguments.add_argument("report", type=Path)
     arguments.add_argument("--out", type=Path, required=True)
     given = arguments.parse_args()
-    publish(given.report, given.out)
+    publish(given.report, given.report.with_name("figures"), given.out)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Corpus(Settings):
     licence: str
     """Licence as its publisher states it."""
     sample_prompts: tuple[str, ...] = ()
-    """Prompts that suit the text, for samples.md."""
+    """Prompts that suit the text, for samples.md; none takes beginnings of validation documents."""
 
     def path(self, index: int) -> str:
         """Path of shard `index` below the data folder."""

@@ -73,7 +73,8 @@ class BaseSettings(TrainingSettings):
     """Pretraining."""
 
     tokens_per_param: float | None = Field(default=None, gt=0)
-    """Horizon in training tokens per matrix + head parameter; none is 10.5 (modern) or 20 (classic)."""
+    """Horizon in training tokens per parameter; none is 10.5 per matrix and head parameter (modern), 20 per parameter
+    (classic)."""
     warmdown_ratio: float = Field(default=0.65, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rates fall linearly."""
     final_lr_ratio: float = Field(default=0.05, ge=0, le=1)
@@ -146,5 +147,6 @@ class RlSettings(TrainingSettings):
     """Share of the steps, at the end, over which the learning rates fall linearly."""
     eval_items: int = Field(default=200, ge=1)
     """Validation problems (held out of the training split by hash) for pass@1 during training."""
-    val_fraction: float = Field(default=0.05, gt=0, lt=0.5)
-    """Share of the training problems, chosen by hash, held out for it."""
+    val_fraction: float = Field(default=0.02, gt=0, lt=0.5)
+    """Share of the training problems, chosen by hash, held out for it. Equal to the one of mid and sft, whose models
+    have then seen none of them."""

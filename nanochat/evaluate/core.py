@@ -208,7 +208,7 @@ def judge(task: CoreTask, index: int, rendered: Rendered, losses: Sequence[SpanL
         picked = means.index(min(means))
         record |= {"gold": str(item["gold"]), "picked": str(picked), "correct": picked == item["gold"]}
     return record | {
-        "loss_sums": [loss.total for loss in losses],
+        "loss_sums": [round(loss.total, 5) for loss in losses],  # the digits that do not depend on the batch
         "loss_tokens": [loss.tokens for loss in losses],
         "truncated": any(len(span.tokens) > context for span in rendered.spans),
         "fallback": rendered.fallback,

@@ -107,7 +107,7 @@ def choices(rng: Random, library: Library) -> str:
     blocks = []
     for _ in range(rng.randint(2, 3)):
         fact = library.ask(rng)
-        question = rng.choice(COPY_DRILLS).format(v=fact.value) if rng.random() < 0.5 else _question(rng, fact)
+        question = rng.choice(COPY_DRILLS).format(v=fact.value) if rng.random() < 0.6 else _question(rng, fact)
         position = rng.randrange(4)
         lines = arrange(fact.value, wrong_choices(rng, fact), position)
         listed = "\n".join(f"- {choice}={letter}" for choice, letter in zip(lines, LETTERS))
@@ -137,15 +137,15 @@ def python(rng: Random, library: Library) -> str:
 
 # (kind, share of the text by bytes, maker).
 MIX: tuple[tuple[str, float, Callable[[Random, Library], str]], ...] = (
-    ("bio", 0.28, bio),
-    ("album", 0.08, album),
-    ("guide", 0.07, guide),
+    ("bio", 0.24, bio),
+    ("album", 0.07, album),
+    ("guide", 0.06, guide),
     ("lore", 0.05, lore),
-    ("story", 0.16, story),
-    ("answers", 0.10, answers),
+    ("story", 0.13, story),
+    ("answers", 0.14, answers),
     ("cloze", 0.03, cloze),
-    ("choices", 0.04, choices),
-    ("numbers", 0.05, numbers),
+    ("choices", 0.10, choices),
+    ("numbers", 0.04, numbers),
     ("problem", 0.04, problem),
     ("spelling", 0.07, spelling),
     ("python", 0.03, python),

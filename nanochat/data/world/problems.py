@@ -248,27 +248,27 @@ def _earn_share(d: Draft) -> str:
 
 # (family, steps, weight, maker): the weight is the family's share of the task file.
 FAMILIES: tuple[tuple[str, int, float, Callable[[Draft], str]], ...] = (
-    ("bare", 1, 0.08, _bare),
-    ("more", 1, 0.07, _more),
-    ("less", 1, 0.07, _less),
-    ("rows", 1, 0.07, _rows),
-    ("share", 1, 0.07, _share),
-    ("compare", 1, 0.08, _compare),
-    ("difference", 1, 0.06, _difference),
-    ("start", 1, 0.06, _start),
-    ("gain_loss", 2, 0.07, _gain_loss),
-    ("shop", 2, 0.06, _shop),
-    ("together", 2, 0.06, _together),
-    ("groups_left", 2, 0.06, _groups_left),
-    ("share_rest", 2, 0.05, _share_rest),
-    ("bags_change", 3, 0.05, _bags_change),
-    ("bill", 3, 0.05, _bill),
-    ("earn_share", 3, 0.04, _earn_share),
+    ("bare", 1, 0.05, _bare),
+    ("more", 1, 0.04, _more),
+    ("less", 1, 0.04, _less),
+    ("rows", 1, 0.04, _rows),
+    ("share", 1, 0.04, _share),
+    ("compare", 1, 0.05, _compare),
+    ("difference", 1, 0.04, _difference),
+    ("start", 1, 0.04, _start),
+    ("gain_loss", 2, 0.08, _gain_loss),
+    ("shop", 2, 0.08, _shop),
+    ("together", 2, 0.08, _together),
+    ("groups_left", 2, 0.08, _groups_left),
+    ("share_rest", 2, 0.08, _share_rest),
+    ("bags_change", 3, 0.09, _bags_change),
+    ("bill", 3, 0.09, _bill),
+    ("earn_share", 3, 0.08, _earn_share),
 )
 
 
 def make_problem(
-    rng: Random, people: tuple[str, ...], *, test: bool, family: str | None = None, distractors: float = 0.3
+    rng: Random, people: tuple[str, ...], *, test: bool, family: str | None = None, distractors: float = 0.5
 ) -> Problem:
     """Draw a word problem of one split.
 

@@ -12,7 +12,6 @@ from nanochat.data.world.spelling import load_words
 from nanochat.data.world.splits import is_test_word
 
 LETTERS = ("A", "B", "C", "D")
-SHORT_ANSWER = ("{q} Answer in one word.", "In one word: {q}", "Short answer: {q}")
 # Drills that need no knowledge, only the way from a choice to its letter.
 COPY_DRILLS = ("Which choice is {v}?", "Find {v}.", "Which of these is {v}?", "Choose {v}.")
 COPY_SHARE = 0.25
@@ -86,10 +85,9 @@ def fact_rows(world: World, count: int, *, test: bool) -> list[dict[str, str]]:
     facts = [fact for fact in world.by_kind(*WORLD_KINDS) if fact.test == test]
     found: dict[str, str] = {}
     for number, fact, question in rounds(facts):
-        if len(found) >= count or number >= 15:
+        if len(found) >= count or number >= 5:
             break
-        style = SHORT_ANSWER[int(hashlib.sha256(f"{question}|{number // 5}".encode()).hexdigest(), 16) % 3]
-        found.setdefault(style.format(q=question), fact.value)
+        found.setdefault(question, fact.value)
     return [{"question": question, "answer": answer} for question, answer in found.items()]
 
 

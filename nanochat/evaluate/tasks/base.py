@@ -48,7 +48,7 @@ class Rows:
         missing = [name for name in self.columns if name not in table.column_names]
         if missing:
             raise DataError(f"{path} has no column {missing[0]}; expected {list(self.columns)}, found {names}")
-        return table.select(list(self.columns))
+        return table.select(list(self.columns)).combine_chunks()  # one chunk makes rows cheap to reach
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -18,9 +18,10 @@ def normalised(text: str) -> str:
 class Qa(Task):
     """Facts asked for.
 
-    A row: `{"question": "Where does Anna live?", "answer": "Ashford"}`. The reply in training is the answer and
-    nothing else; a reply is right when it is the answer and nothing else, capitals and punctuation aside. So a reply
-    that lists every town is wrong.
+    A row: `{"question": "Where does Anna live?", "answer": "Ashford"}`. The user says `Question: …` and the assistant
+    `Answer: Ashford`: the layout that base models know from text, which also keeps a blank before the answer, so that
+    it is the same tokens as in running text. A reply is right when it is the answer and nothing else, capitals,
+    punctuation and the leading `Answer:` aside. So a reply that lists every town is wrong.
     """
 
     def __init__(self, name: str, entry: TaskEntry, split: Split, paths: Sequence[Path]) -> None:
@@ -31,9 +32,9 @@ class Qa(Task):
         return len(self._rows)
 
     def conversation(self, index: int) -> Conversation:
-        """The question and the bare answer."""
+        """The question and its short answer."""
         row = self._rows[index]
-        return conversation_of(row["question"], row["answer"])
+        return conversation_of(f"Question: {row['question']}", f"Answer: {row['answer']}")
 
     def key(self, index: int) -> str:
         """The question."""
@@ -45,4 +46,4 @@ class Qa(Task):
 
     def reward(self, index: int, text: str) -> float:
         """Whether the whole reply is the answer."""
-        return float(normalised(text) == normalised(self.gold(index)))
+        return float(normalised(text.strip().removeprefix("Answer:")) == normalised(self.gold(index)))

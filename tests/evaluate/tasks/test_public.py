@@ -139,7 +139,9 @@ def test_a_whole_function_replaces_the_prompts():
 
 def test_qa_wants_the_answer_and_nothing_else(tmp_path):
     task = make("qa", Qa, tmp_path / "f", [{"question": "Where?", "answer": "Ashford"}], "generate")
-    assert task.reward(0, " ashford.") == 1.0
+    said = [message["content"] for message in task.conversation(0)["messages"]]
+    assert said == ["Question: Where?", "Answer: Ashford"]
+    assert task.reward(0, said[1]) == task.reward(0, " ashford.") == 1.0
     assert task.reward(0, "Ashford or Oakham") == task.reward(0, "") == 0.0
 
 
