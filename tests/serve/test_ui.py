@@ -1,10 +1,8 @@
 """The chat window in a headless Chromium: what a visitor sees and does."""
 
-import re
-
 import pytest
 
-from .conftest import ACCENTS, CONTEXT, ENDLESS, FRENCH, MARKUP, SCRIPT, SECOND, SUM
+from .conftest import MARKUP, SUM
 
 pytestmark = pytest.mark.browser
 

@@ -1,4 +1,4 @@
-"""The GPU profiles: what they would run is shown, parsed, and run tiny, two gloo processes standing in for eight GPUs."""
+"""The GPU profiles: what they would run is shown, parsed, and run tiny, two gloo processes in place of eight GPUs."""
 
 import re
 import shlex
