@@ -18,10 +18,18 @@ SHAPE = "model.json"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to a safetensors file, with bytes that depend on their names and values only."""
+    """Write tensors to a safetensors file, with bytes that depend on their names and values only.
+
+    Raises:
+        ArtifactError: if the file cannot be written, for instance because the disk is full.
+    """
     # Copies: parameters may be views of one buffer, which the format does not hold.
     plain = {name: tensors[name].detach().to("cpu", copy=True).contiguous() for name in sorted(tensors)}
-    save_file(plain, path, metadata={"format": "pt"})
+    try:
+        save_file(plain, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        path.unlink(missing_ok=True)
+        raise ArtifactError(f"{path} cannot be written ({error}); free some space and run the same command") from None
     path.chmod(0o644)  # the library writes files for their owner only
 
 
