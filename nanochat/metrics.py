@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Metrics:
         resume_step: int = 0,
         wandb: WandbSettings | None = None,
         wandb_id: str | None = None,
+        wandb_folder: Path | None = None,
         settings: dict[str, Any] | None = None,
         log_every: int | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class Metrics:
             resume_step: the step training continues from; later lines are dropped.
             wandb: with `mode` already resolved to online, offline or disabled.
             wandb_id: stable identity of the wandb run, so that a resumed stage continues its curve.
+            wandb_folder: where its `wandb/` folder of local files goes; none is beside metrics.jsonl.
             settings: what wandb shows as the run's config.
             log_every: steps between log lines; none logs about fifty in all.
         """
@@ -68,13 +71,14 @@ class Metrics:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(temporary, path)
         self._file = path.open("a")
-        self._wandb = self._open_wandb(run, wandb, wandb_id, settings or {}, resume_step)
+        self._wandb = self._open_wandb(run, wandb, wandb_id, wandb_folder or path.parent, settings or {}, resume_step)
 
     def _open_wandb(
         self,
         run: str,
         wandb: WandbSettings | None,
         wandb_id: str | None,
+        folder: Path,
         settings: dict[str, Any],
         resume_step: int,
     ) -> Any:
@@ -86,6 +90,7 @@ class Metrics:
             log.info("wandb is not installed; metrics go to %s only", self.path)
             return None
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             return library.init(
                 project=wandb.project,
                 group=run,
@@ -94,11 +99,11 @@ class Metrics:
                 job_type=self.stage,
                 mode=wandb.mode,
                 resume="allow" if wandb.mode == "online" else None,
-                dir=str(self.path.parent),
+                dir=str(folder),
                 config=settings | {"resume_step": resume_step},
                 settings=library.Settings(silent=True, console="off", x_disable_stats=True),
             )
-        except Exception as error:  # metrics must never cost a training run
+        except Exception as error:
             log.warning("wandb could not start (%s); metrics go to %s only", error, self.path)
             return None
 
@@ -110,11 +115,19 @@ class Metrics:
         if step % self.log_every == 0 or step in (1, self.total_steps):
             text = " ".join(f"{key} {_format(value)}" for key, value in row.items() if key != "step")
             log.info("%s step %d/%d %s", self.stage, step, self.total_steps, text)
-        if self._wandb is not None:
-            self._wandb.log({f"{self.stage}/{key}": value for key, value in row.items() if key != "step"}, step=step)
+        self._to_wandb(lambda: self._wandb.log({f"{self.stage}/{key}": row[key] for key in values}, step=step))
 
     def close(self) -> None:
         """Close the file and the wandb run."""
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(quiet=True)
+        self._to_wandb(lambda: self._wandb.finish())
+
+    def _to_wandb(self, call: Callable[[], object]) -> None:
+        """Talk to wandb if it is there; when that fails it is left alone, for it must never cost a training run."""
+        if self._wandb is None:
+            return
+        try:
+            call()
+        except Exception as error:
+            log.warning("wandb failed (%s); metrics go to %s only", error, self.path)
+            self._wandb = None

@@ -122,6 +122,7 @@ def run_training(
             resume_step=progress.step,
             wandb=execution.wandb,
             wandb_id=f"{workspace.stage}-{workspace.fingerprint}",
+            wandb_folder=workspace.out.parent,
             settings=dict(settings),
         )
     try:
