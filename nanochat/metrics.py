@@ -66,7 +66,7 @@ class Metrics:
         self.stage = stage
         self.total_steps = total_steps
         self.log_every = log_every or max(1, total_steps // 50)
-        rows = [row for row in read_metrics(path) if row["step"] <= resume_step]
+        rows = [row for row in read_metrics(path) if row["step"] <= resume_step] if resume_step else []
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(temporary, path)

@@ -7,6 +7,7 @@ import random
 import resource
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,6 +35,8 @@ _PEAK_BF16 = (
     ("rtx 4090", 165.2e12),
     ("rtx 3090", 71e12),
 )
+
+_UNIFIED_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,18 @@ class World:
         place = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
         if use_cuda:
             torch.cuda.set_device(place)
+            if torch.cuda.get_device_properties(place).is_integrated:
+                # One pool for CPU and GPU: a process that takes it all freezes the host before any error comes.
+                torch.cuda.set_per_process_memory_fraction(_UNIFIED_MEMORY_SHARE, place)
         if size > 1:
             if not use_cuda:  # the ranks of one machine share its cores
                 threads = torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
                 torch.set_num_threads(max(1, threads))
             # nccl for GPU tensors, gloo beside it for objects and CPU tensors.
-            torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
+            # The main rank may wait for a lock or render a mixture for hours while the others stand at a barrier; when
+            # one process dies, torchrun ends the rest.
+            backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
+            torch.distributed.init_process_group(backend, timeout=timedelta(days=7))
         return cls(rank, local_rank, size, place)
 
     def __enter__(self) -> Self:
@@ -97,7 +106,8 @@ class World:
     ) -> None:
         import torch
 
-        if self.size > 1 and torch.distributed.is_initialized():
+        # After an error the other ranks may be inside a collective: leave the group as it is, torchrun ends them.
+        if self.size > 1 and kind is None and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
     @property

@@ -1,6 +1,6 @@
 """Data.
 INPUTS   the hub, a local mirror of it, or the embedded world
-OUTPUTS  data/<source>/{datasets,files,eval_bundle,tokens}/, results/<run>/tokenizer/
+OUTPUTS  data/<source>/{datasets,files,eval_bundle}/, data/<source>/tokens/<key>/{tokenizer,shard_…}/
 RERUN    a changed tokenizer setting makes new token files beside the old ones; files of a pinned source are made once
 """
 
@@ -123,16 +123,34 @@ rule tokenizer:
     message:
         f"Training a tokenizer of {cfg.tokenizer.vocab_size:,} tokens on {len(layout.tokenizer_shards)} shards"
     shell:
-        "python -m workflow_scripts.tokenizer --out {output:q} --shards {input.shards:q}"
+        "RAYON_NUM_THREADS={threads} python -m workflow_scripts.tokenizer --out {output:q} --shards {input.shards:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
+
+
+rule run_tokenizer:
+    """The run's own copy of its tokenizer."""
+    input:
+        layout.tokenizer,
+    output:
+        directory(layout.run_tokenizer),
+    log:
+        f"{layout.run}/logs/run_tokenizer.log",
+    benchmark:
+        f"{layout.run}/benchmarks/run_tokenizer.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    message:
+        f"Copying the tokenizer to {layout.run_tokenizer}"
+    shell:
+        "cp -R {input:q} {output:q} > {log:q} 2>&1"
 
 
 rule tokens:
     """One shard of text as a memory-mapped token file."""
     input:
         shard=f"{layout.data}/datasets/{layout.corpus.repo}/{{shard}}.parquet",
-        # The folder's name holds the tokenizer's settings; the content is checked by digest when it is used.
-        tokenizer=ancient(layout.tokenizer),
+        tokenizer=layout.tokenizer,
     output:
         directory(f"{layout.tokens_root}/{{shard}}"),
     log:
@@ -144,5 +162,5 @@ rule tokens:
     message:
         "Tokenizing {wildcards.shard}"
     shell:
-        "python -m workflow_scripts.tokens --out {output:q} --shard {input.shard:q} --tokenizer {input.tokenizer:q}"
+        "RAYON_NUM_THREADS={threads} python -m workflow_scripts.tokens --out {output:q} --shard {input.shard:q} --tokenizer {input.tokenizer:q}"
         " 2>&1 | tee -i {log:q}"

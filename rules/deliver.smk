@@ -19,13 +19,15 @@ rule report:
         f"{layout.run}/benchmarks/report.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        config=cfg.model_dump_json(exclude_unset=True, exclude={"chat": {"password"}}),
     params:
         *settings("report"),
     message:
         f"Writing {layout.run}/report.md"
     shell:
         "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q}"
-        " --tokens {input.tokens:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+        " --tokens {input.tokens:q} --config {resources.config:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 rule publish:

@@ -1,7 +1,8 @@
 """Where everything lies: the paths of one run's artifacts and shared data, derived from its configuration.
 
 results/<run>/{tokenizer,base,mid,sft,rl,eval/…,report.md,figures,logs,benchmarks}   one run
-data/<source>/{datasets,files,eval_bundle,tokens}                                    shared between runs
+data/<source>/{datasets,files,eval_bundle}                                           shared between runs
+data/<source>/tokens/<key>/{tokenizer,shard_00000,…}                                 a tokenizer and its token files
 """
 
 import hashlib
@@ -110,7 +111,12 @@ class Layout:
 
     @property
     def tokenizer(self) -> str:
-        """The run's tokenizer."""
+        """The tokenizer, beside the token files made with it; runs with equal settings share it."""
+        return f"{self.tokens_root}/tokenizer"
+
+    @property
+    def run_tokenizer(self) -> str:
+        """The run's own copy of it."""
         return f"{self.run}/tokenizer"
 
     @property
@@ -167,7 +173,7 @@ class Layout:
         """Every stage's artifact: what the default target asks for."""
         stages = self.config.chat_stages
         return [
-            self.tokenizer,
+            self.run_tokenizer,
             self.checkpoint("base"),
             *map(self.checkpoint, stages),
             *map(self.evaluation, ("tokenizer", "base", *stages)),

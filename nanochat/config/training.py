@@ -27,13 +27,11 @@ class ModelSettings(Settings):
     """Compute type; `auto` is bfloat16 on GPUs that have it and float32 elsewhere. Master weights are float32."""
 
 
-class TrainingSettings(Settings):
-    """What pretraining, midtraining and SFT share: one loop, different data."""
+class OptimizationSettings(Settings):
+    """What all training stages share: horizon, learning rates, schedule."""
 
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; overrides the other horizons."""
-    total_batch_size: int | None = Field(default=None, ge=16)
-    """Tokens per optimizer step over all ranks and micro-batches; a multiple of the sequence length."""
     matrix_lr: float | None = Field(default=None, gt=0)
     """Muon's learning rate, for the matrices of the blocks."""
     embedding_lr: float | None = Field(default=None, gt=0)
@@ -54,10 +52,6 @@ class TrainingSettings(Settings):
     """Largest global gradient norm; none leaves gradients alone (Muon normalises by itself)."""
     eval_every: int | None = Field(default=250, ge=1)
     """Steps between validation losses; none evaluates only at the end."""
-    eval_tokens: int = Field(default=10_485_760, ge=1024)
-    """Validation tokens per evaluation, at most."""
-    sample_prompts: tuple[str, ...] = ()
-    """Prompts continued greedily after the stage, kept in samples.md; none takes the corpus's own."""
 
     @model_validator(mode="after")
     def _ramps_fit(self) -> Self:
@@ -69,8 +63,20 @@ class TrainingSettings(Settings):
         return self
 
 
+class TrainingSettings(OptimizationSettings):
+    """What pretraining, midtraining and SFT share: one loop, different data."""
+
+    total_batch_size: int | None = Field(default=None, ge=16)
+    """Tokens per optimizer step over all ranks and micro-batches; a multiple of the sequence length."""
+    eval_tokens: int = Field(default=10_485_760, ge=1024)
+    """Validation tokens per evaluation, at most."""
+
+
 class BaseSettings(TrainingSettings):
     """Pretraining."""
+
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts continued greedily after the stage, kept in samples.md; none takes the corpus's own."""
 
     tokens_per_param: float | None = Field(default=None, gt=0)
     """Horizon in training tokens per parameter; none is 10.5 per matrix and head parameter (modern), 20 per parameter
@@ -120,7 +126,7 @@ class SftSettings(FinetuneSettings):
     """Supervised fine-tuning on conversations."""
 
 
-class RlSettings(TrainingSettings):
+class RlSettings(OptimizationSettings):
     """Reinforcement learning with verifiable rewards (GRPO-style, on-policy)."""
 
     enabled: bool = True

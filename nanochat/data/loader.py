@@ -57,8 +57,8 @@ class _Plans:
 
 
 def _check_position(start: int, count: int) -> None:
-    if start < 0 or count < 1:
-        raise DataError(f"rows [{start}, {start + count}) were asked for; expected a start of at least 0 and some rows")
+    if start < 0 or count < 0:
+        raise DataError(f"rows [{start}, {start + count}) were asked for; expected a start of at least 0")
 
 
 class TokenRows:

@@ -135,6 +135,15 @@ class Batch:
         """Number of targets that carry loss."""
         return int((self.targets != IGNORED).sum())
 
+    @property
+    def tokens(self) -> int:
+        """Positions up to the last target of each row: what is computed, padding left out."""
+        if self.rows == 0:
+            return 0
+        used = self.targets != IGNORED
+        length = used.shape[1]
+        return int(np.where(used.any(axis=1), length - used[:, ::-1].argmax(axis=1), 0).sum())
+
     def slice(self, start: int, stop: int) -> "Batch":
         """Rows start … stop - 1, sharing memory."""
         weights = None if self.weights is None else self.weights[start:stop]

@@ -1,6 +1,7 @@
 """The stage chat_eval: chat tasks by likeliest letter or by generation, with a record of every item."""
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +124,9 @@ def _evaluate(
 ) -> dict[str, Any]:
     start = time.monotonic()
     count = len(task) if how.max_items is None else min(how.max_items, len(task))
-    mine = list(range(count))[world.rank :: world.size]
+    # Files are often sorted by subject: a cap takes a fixed random sample, the same for every model.
+    order = random.Random(1337).sample(range(len(task)), count)
+    mine = sorted(order)[world.rank :: world.size]
     if task.metric == "choice":
         found = evaluate_choice(loaded, task, mine, device_batch_size)
     else:

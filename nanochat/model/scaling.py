@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from nanochat.config import BaseSettings, FinetuneSettings, ModelSettings, RlSettings, TrainingSettings
+from nanochat.config import BaseSettings, FinetuneSettings, ModelSettings, OptimizationSettings, RlSettings
 from nanochat.model.config import GPTConfig
 
 REFERENCE_BATCH = 524_288
@@ -150,7 +150,7 @@ def _power_of_two(value: float) -> int:
     return 2 ** max(0, round(math.log2(max(1.0, value))))
 
 
-def _ramps(settings: TrainingSettings, steps: int) -> dict[str, Any]:
+def _ramps(settings: OptimizationSettings, steps: int) -> dict[str, Any]:
     return {
         "warmup_steps": round(settings.warmup_ratio * steps),
         "warmdown_steps": round(settings.warmdown_ratio * steps),

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,7 +119,10 @@ def build(settings: FinetuneSettings, data: Path, tokenizer: Tokenizer) -> Mixtu
         if not train:
             raise DataError(f"task {name} has {len(task)} items and none of them to train on; expected at least one")
         shown += [(name, index) for index in validation[:1]]
-        for part, items in (("train", train[: entry.max_items]), ("validation", validation)):
+        # Files are often sorted: a cap takes a fixed random sample.
+        if entry.max_items is not None and entry.max_items < len(train):
+            train = sorted(random.Random(1337).sample(train, entry.max_items))
+        for part, items in (("train", train), ("validation", validation)):
             parts[f"{part}/{name}"] = (len(ids), len(items))
             for tokens, learned in _render(task, name, items, tokenizer):
                 ids.append(tokens)

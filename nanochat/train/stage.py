@@ -147,7 +147,9 @@ def run_training(
     more = training.final_metrics()
     optimizer_state = optimizer.state_dict() if training.keep_optimizer else None
     rate = progress.tokens / progress.step_seconds if progress.step_seconds else 0.0
-    achieved = rate * flops_per_token(model.config)
+    # Of forward, backward and update alone: RL's rollouts are work of another kind.
+    updating = progress.tokens / progress.update_seconds if progress.update_seconds else 0.0
+    achieved = updating * flops_per_token(model.config)
 
     def write() -> Manifest:
         folder = workspace.final

@@ -68,6 +68,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     step_seconds: float = 0.0
+    update_seconds: float = 0.0
     device_batch_size: int = 0
 
 
@@ -139,8 +140,8 @@ def train(
             started = time.perf_counter()
             batch = source.read(progress.step)
             read = time.perf_counter()
-            count = torch.tensor(batch.rows.valid_targets, dtype=torch.float64)
-            valid = float(world.sum_(count.to(model.device)))
+            counts = torch.tensor([batch.rows.valid_targets, batch.rows.tokens], dtype=torch.float64)
+            valid, tokens = world.sum_(counts.to(model.device)).tolist()
             size = progress.device_batch_size
             loss, progress.device_batch_size = accumulate(model, optimizer, batch.rows, max(1.0, valid), size)
             norm = float(optimizer.reduce())
@@ -162,14 +163,21 @@ def train(
                 optimizer.step(multiplier, momentum(plan, progress.step), clip)
             now = time.perf_counter()
             progress.step += 1
-            progress.tokens += int(valid)
+            progress.tokens += int(tokens)
             progress.step_seconds += now - started
+            progress.update_seconds += now - read
             if metrics is not None:
-                rate = valid / (now - started)
-                values = {"loss": loss, "lr": multiplier, "grad_norm": norm, "tokens": progress.tokens}
+                rate = tokens / (now - started)
+                values = {
+                    "loss": loss,
+                    "lr": multiplier,
+                    "grad_norm": norm,
+                    "tokens": progress.tokens,
+                    "targets": valid,
+                }
                 values |= {"tokens_per_second": rate, "seconds": now - started, "seconds_update": now - read}
                 if peak_flops:
-                    values["mfu"] = rate * cost / peak_flops
+                    values["mfu"] = tokens / (now - read) * cost / peak_flops
                 metrics.log(progress.step, **values, **batch.metrics)
             run_hooks()
             progress.seconds += time.perf_counter() - clock

@@ -73,7 +73,8 @@ def test_loss_falls_and_is_the_mean_over_valid_targets(tmp_path):
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[0]["loss"] == pytest.approx(math.log(64), abs=0.01)
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.2
-    assert progress.tokens == rows[-1]["tokens"] == 6 * 8 * 29
+    assert progress.tokens == rows[-1]["tokens"] == 6 * 8 * 32
+    assert rows[-1]["targets"] == 8 * 29
 
 
 def test_micro_batches_do_not_change_the_model(tmp_path):

@@ -62,3 +62,9 @@ def test_a_deleted_stage_is_linked_again_not_trained_again(workflow, tiny_run):
     workflow.run("--cores", "2")
     assert (tiny_run / "mid" / "model.safetensors").stat().st_ino == before
     assert workflow.planned() == {}
+
+
+def test_another_run_shares_data_tokenizer_and_tokens(workflow):
+    planned = workflow.planned("--config", "run=other", "depth=3")
+    assert {"base", "mid", "sft", "rl", "report"} <= planned.keys()
+    assert not {"world", "shards", "dataset", "tokenizer", "tokens"} & planned.keys()

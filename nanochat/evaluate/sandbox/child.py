@@ -90,6 +90,11 @@ def _run(
             value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             resource.setrlimit(kind, (value, value))
         layers = [*layers, "rlimits", *isolation.lock_down(os.getcwd())]
+        if "seccomp" not in layers or not {"own read-only root", "landlock"} & set(layers):
+            raise RuntimeError(
+                f"this kernel grants {', '.join(layers)} only, which does not keep a program from the user's files; "
+                "take tasks that run code out of chat_eval.tasks, or allow Landlock and seccomp"
+            )
         os.write(report, (json.dumps({"isolation": layers}) + "\n").encode())
         os.close(report)
     except BaseException:
