@@ -120,6 +120,7 @@ def next_logits(model: GPT, prompts: Sequence[Sequence[int]], device_batch_size:
         hidden = model.hidden(_padded([prompts[index] for index in batch], model.device))
         last = torch.tensor([len(prompts[index]) - 1 for index in batch], device=hidden.device)
         picked = hidden[torch.arange(len(batch), device=hidden.device), last]
-        logits = soft_cap(picked @ asked.to(picked.dtype).T, model.config.softcap)
+        # In float32: rounded to bfloat16, near-equal letters would tie and the first one win.
+        logits = soft_cap(picked.float() @ asked.float().T, model.config.softcap)
         result[torch.tensor(batch)] = logits.cpu()
     return result

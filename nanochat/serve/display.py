@@ -1,5 +1,6 @@
 """How a conversation looks in the window: Gradio messages, status line."""
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,23 +23,30 @@ def as_lines(expression: str, result: str | None) -> str:
 
 
 def bubbles(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as the chat component takes them: each tool call is one of its own, with a title."""
+    """Messages as the chat component takes them: each tool call is one of its own, with a title.
+
+    The component shows text as markup even with Markdown off, so what people and models write is escaped.
+    """
     shown: list[dict[str, Any]] = []
     for message in messages:
         content = message["content"]
         if isinstance(content, str):
-            shown.append({"role": message["role"], "content": content})
+            shown.append({"role": message["role"], "content": _as_text(content)})
             continue
         for number, part in enumerate(content):
             if part["type"] == "text":
-                shown.append({"role": "assistant", "content": part["text"]})
+                shown.append({"role": "assistant", "content": _as_text(part["text"])})
             elif part["type"] == "python":
                 following = content[number + 1] if number + 1 < len(content) else None
                 answered = following is not None and following["type"] == "python_output"
                 result = following["text"] if following is not None and answered else None
                 line = as_lines(part["text"], result)
-                shown.append({"role": "assistant", "content": line, "metadata": {"title": TOOL_TITLE}})
+                shown.append({"role": "assistant", "content": _as_text(line), "metadata": {"title": TOOL_TITLE}})
     return shown
+
+
+def _as_text(text: str) -> str:
+    return html.escape(text, quote=False)
 
 
 def turn_at(messages: Sequence[Message], index: int) -> int:

@@ -131,7 +131,7 @@ class ChatWindow:
     def edit(self, event: gr.EditData, request: gr.Request, messages: list[Message], *knobs: Any) -> Iterator[Any]:
         """The user changed the message at `event.index`: the conversation goes on from there."""
         _, before = _rewound(messages, turn_at(messages, int(event.index)))
-        yield from self._reply(str(event.value), before, *knobs, tab=_tab(request))
+        yield from self._reply(html.unescape(str(event.value)), before, *knobs, tab=_tab(request))
 
     def undo(self, event: gr.UndoData, request: gr.Request, messages: list[Message]) -> tuple[Any, ...]:
         """The user takes the message at `event.index` back into the text box."""
