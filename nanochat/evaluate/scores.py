@@ -49,7 +49,13 @@ class Score:
 
 
 def binomial_error(share: float, count: int) -> float:
-    """Standard error of a share of `count` independent items."""
+    """Standard error of a share of `count` independent items.
+
+    None or all right would have an error of 0, as if the share were known exactly; there it is the one of the adjusted
+    share (k + 2) / (n + 4) (Agresti and Coull, The American Statistician 52, 1998).
+    """
+    if share in (0.0, 1.0):
+        share, count = (share * count + 2) / (count + 4), count + 4
     return math.sqrt(share * (1 - share) / count)
 
 
@@ -100,9 +106,9 @@ def mean_centred(scores: Sequence[Score]) -> tuple[float, float]:
     """Mean of the centred scores and its standard error, the tasks being independent.
 
     A centred score is (value − b) / (1 − b), so its error is stderr · (1 − centred) / (1 − value); for a perfect
-    score both differences are zero, and so is the error.
+    score both differences are zero, and b is taken to be the chance level.
     """
-    errors = [s.stderr * (1 - s.centered) / (1 - s.value) if s.value < 1 else 0.0 for s in scores]
+    errors = [s.stderr * ((1 - s.centered) / (1 - s.value) if s.value < 1 else 1 / (1 - s.chance)) for s in scores]
     mean = sum(score.centered for score in scores) / len(scores)
     return mean, math.sqrt(sum(error**2 for error in errors)) / len(scores)
 

@@ -64,3 +64,8 @@ def test_finished_tasks(tmp_path):
     assert finished.load("a") == {"records": [1]} and finished.load("b") is None
     (tmp_path / "task-b.json").write_text('{"recor')
     assert finished.load("b") is None
+
+
+def test_none_or_all_right_is_not_known_exactly():
+    assert binomial_error(0.0, 24) == binomial_error(1.0, 24) == pytest.approx(0.0486, abs=1e-3)
+    assert binomial_error(0.0, 2400) < 0.001
