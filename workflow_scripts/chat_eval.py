@@ -12,7 +12,6 @@ from workflow_scripts.command import add_device, add_settings, parser, run
 def main() -> None:
     """Parse and evaluate."""
     from nanochat.evaluate.chat_eval import run as evaluate
-
     from nanochat.runtime import World
 
     arguments = parser(__doc__)

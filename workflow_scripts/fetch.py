@@ -10,9 +10,8 @@ from workflow_scripts.command import parser, run
 
 def main() -> None:
     """Parse and fetch."""
-    from nanochat.data.hub import fetch, fetch_bundle
-
     from nanochat.config import load_catalogue
+    from nanochat.data.hub import fetch, fetch_bundle
 
     arguments = parser(__doc__)
     arguments.add_argument("path", help="path below the data folder, or eval_bundle")
