@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_error_and_no_damage(copy, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(small)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(small)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small tmpfs here: {mounted.stderr.strip()}")
@@ -84,10 +84,9 @@ def test_a_full_disk_is_one_error_and_no_damage(copy, tmp_path):
             shutil.rmtree(run / stage)
         shutil.rmtree(run / ".progress")
         filler = small / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(bytes(1 << 16))
-                file.flush()
         with filler.open("r+b") as file:
             file.truncate(max(0, filler.stat().st_size - (1 << 20)))
         done = runner.run("--cores", "2", "results/smoke/base", check=False)
