@@ -163,14 +163,50 @@ def set_deterministic(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def has_bfloat16(device: "torch.device") -> bool:
+    """Whether the device multiplies bfloat16 in hardware: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
 def compute_dtype(precision: str, device: "torch.device") -> "torch.dtype":
-    """The compute type that `model.precision` means on this device."""
+    """The compute type that `model.precision` means in training on this device; fp8 is bfloat16 outside of products."""
     import torch
 
     if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if native else torch.float32
-    return getattr(torch, precision)
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "fp8" else getattr(torch, precision)
+
+
+def inference_dtype(precision: str, device: "torch.device") -> "torch.dtype":
+    """The compute type of evaluation and chat: as in training on GPUs, float32 on CPUs.
+
+    There a product of few rows takes its time for reading the weights, which are float32 already.
+    """
+    import torch
+
+    return torch.float32 if device.type == "cpu" else compute_dtype(precision, device)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next allocation instead of handing it back to the system.
+
+    Activations of some megabytes are allocated and freed thousands of times in a run; each time anew from the system,
+    their page faults took up to a third of the time of wide products (docs/benchmarks.md). Does nothing where the C
+    library is not glibc.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _cpu_name() -> str:

@@ -16,6 +16,9 @@ def pytest_collection_modifyitems(items):
     """Skip what this machine cannot run, with the reason; run the cheap tests before the shared tiny run."""
     import torch
 
+    # Sums of products depend on the number of threads: with one, what runs in this process can be compared bit by bit
+    # with what a process of its own computes.
+    torch.set_num_threads(1)
     skips = {
         "gpu": (not torch.cuda.is_available(), "no CUDA device"),
         "shared": (not (REPOSITORY.parent / "shared" / "hub").is_dir(), "../shared/hub is not there"),
@@ -26,6 +29,15 @@ def pytest_collection_modifyitems(items):
             if missing and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
     items.sort(key=lambda item: "workflow" in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def exact_products():
+    """Training in this process chooses how float32 is multiplied: the next test finds the default."""
+    import torch
+
+    yield
+    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,10 @@ class ModelSettings(Settings):
     window_pattern: str = Field(default="SSSL", pattern="^[SL]+$")
     """Attention windows per layer, repeated; S = a quarter of the context, L = all; the last layer is always L.
     The classic form ignores it."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; `auto` is bfloat16 on GPUs that have it and float32 elsewhere. Master weights are float32."""
+    precision: Literal["auto", "float32", "bfloat16", "fp8"] = "auto"
+    """Compute type; `auto` is bfloat16 where the hardware multiplies it (GPUs from Ampere on, CPUs with AVX512-BF16 or
+    AMX) and float32 elsewhere; `fp8` computes the products of the blocks in 8 bits (Hopper, Blackwell) and the rest in
+    bfloat16. Master weights and optimizer state are float32."""
 
 
 class OptimizationSettings(Settings):

@@ -10,7 +10,7 @@ from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import ArtifactError
 from nanochat.model.checkpoint import load_model
 from nanochat.model.gpt import GPT
-from nanochat.runtime import compute_dtype
+from nanochat.runtime import inference_dtype
 
 STAGES = ("base", "mid", "sft", "rl")
 
@@ -36,7 +36,7 @@ def load_checkpoint(
     Args:
         directory: of stage base, mid, sft or rl.
         device: where the weights go.
-        dtype: compute type; None takes the one the model was trained with, as this device has it.
+        dtype: compute type; None takes float32 on a CPU and the one the model was trained with on a GPU.
         verify_files: re-read every file and compare its digest with the manifest's.
 
     Raises:
@@ -46,7 +46,7 @@ def load_checkpoint(
     if verify_files:
         verify(directory)
     model = load_model(directory, device)
-    model.dtype = dtype or compute_dtype(model.config.precision, torch.device(device))
+    model.dtype = dtype or inference_dtype(model.config.precision, torch.device(device))
     model.eval()
     tokenizer = Tokenizer.load(directory)
     if tokenizer.vocab_size != model.config.vocab_size:

@@ -1,13 +1,26 @@
-"""Causal attention inside documents and windows: one function, and the masks that all layers of one window share."""
+"""Causal attention inside documents and windows: which way it is computed, and what all layers of one window share.
+
+Three ways give the same result: `dense` (additive masks and PyTorch's fused attention, the plain twin of the others),
+`tiled` (CPUs) and `flex` (FlexAttention on GPUs). Only the last two make windows and packing save time.
+"""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Masks = dict[int, Tensor | None]
-"""Window → additive mask (batch or 1, 1, queries, keys) in the compute type, or None where plain causal is meant."""
+from nanochat.model.tiled_attention import Tiles, plan_tiles, tiled_attention
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+AttentionKind = Literal["auto", "dense", "tiled", "flex"]
+Mask = Union[Tensor, Tiles, "BlockMask", None]
+"""Additive mask (batch or 1, 1, queries, keys) in the compute type; None where plain causal is meant; tiles; blocks."""
+Masks = dict[int, Mask]
+"""Window → mask."""
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -15,26 +28,56 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(allowed, dtype=dtype).masked_fill_(~allowed, float("-inf")).unsqueeze(1)
 
 
+def _choose(window: int, length: int, device: torch.device, dtype: torch.dtype) -> AttentionKind:
+    if device.type == "cpu":
+        # In float32 the products of tiles are no faster than the fused kernel: there they pay by what they skip.
+        return "tiled" if dtype != torch.float32 or window < length else "dense"
+    # Compiled for each shape: worth it for the fixed shapes of training only.
+    flexible = device.type == "cuda" and torch.is_grad_enabled() and length % 128 == 0
+    return "flex" if flexible else "dense"
+
+
 def training_masks(
-    windows: Iterable[int], length: int, segments: Tensor | None, device: torch.device, dtype: torch.dtype
+    windows: Iterable[int],
+    length: int,
+    segments: Tensor | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: AttentionKind = "auto",
 ) -> Masks:
     """Masks of a forward pass without cache.
 
     Args:
         windows: the windows that occur in the model; a query at i sees the keys j with 0 <= i - j < window.
         length: T, positions of the rows.
-        segments: (B, T) document of each position, or None where each row is one document.
+        segments: (B, T) document of each position, never falling along a row, or None where each row is one document.
         device: where the masks are needed.
         dtype: compute type.
-
-    Returns:
-        One mask per different window; None for a window that covers the row when there are no segments.
+        kind: the way to compute; `auto` takes the fastest one for the device.
     """
+    different = set(windows)
+    chosen = {window: _choose(window, length, device, dtype) if kind == "auto" else kind for window in different}
+    masks: Masks = {}
+    masks |= plan_tiles((w for w in different if chosen[w] == "tiled"), length, segments, dtype)
+    blocked = [w for w in different if chosen[w] == "flex"]
+    if blocked:
+        from nanochat.model.flex_attention import block_masks
+
+        masks |= block_masks(blocked, length, segments, device)
+    dense = [w for w in different if chosen[w] == "dense"]
+    if dense:
+        masks |= _dense_masks(dense, length, segments, device, dtype)
+    return masks
+
+
+def _dense_masks(
+    windows: Iterable[int], length: int, segments: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> Masks:
     positions = torch.arange(length, device=device)
     distance = positions[:, None] - positions[None, :]
     same = None if segments is None else segments[:, :, None] == segments[:, None, :]
     masks: Masks = {}
-    for window in set(windows):
+    for window in windows:
         if same is None and window >= length:
             masks[window] = None
             continue
@@ -59,20 +102,25 @@ def cached_masks(windows: Iterable[int], positions: Tensor, keys: int, dtype: to
     }
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
     """Scaled dot product attention.
 
     Args:
         q: queries, (B, T, heads, head_dim).
         k: keys, (B, S, kv_heads, head_dim); kv_heads divides heads.
         v: values, alike.
-        mask: additive, broadcastable to (B, heads, T, S); None means causal over T = S.
+        mask: of `training_masks` or `cached_masks`.
         scale: factor on q·k.
 
     Returns:
         (B, T, heads * head_dim).
     """
-    batch, length, heads, head_dim = q.shape
+    if isinstance(mask, Tiles):
+        return tiled_attention(q, k, v, mask, scale)
+    if mask is not None and not isinstance(mask, Tensor):
+        from nanochat.model.flex_attention import flex_attend
+
+        return flex_attend(q, k, v, mask, scale)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -80,6 +128,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
         attn_mask=mask,
         is_causal=mask is None,
         scale=scale,
-        enable_gqa=k.shape[2] != heads,
+        enable_gqa=k.shape[2] != q.shape[2],
     )
-    return out.transpose(1, 2).reshape(batch, length, heads * head_dim)
+    return out.transpose(1, 2).flatten(2)

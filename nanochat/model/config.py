@@ -32,7 +32,7 @@ class GPTConfig(Settings):
     """Logits are softcap · tanh(logits / softcap)."""
     rope_theta: float = Field(default=10_000.0, gt=1)
     """Base of the rotary frequencies."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "fp8"] = "auto"
     """Compute type the weights were trained with; the weights themselves are float32."""
 
     @property

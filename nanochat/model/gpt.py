@@ -10,21 +10,25 @@ learned share of the residual stream at mid-depth taken away before the head); s
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import Masks, attend, cached_masks, training_masks
+from nanochat.model.attention import AttentionKind, Masks, attend, cached_masks, training_masks
 from nanochat.model.config import GPTConfig
+from nanochat.model.fp8 import fits, fp8_linear
+from nanochat.model.kernels.squared_relu import squared_relu_mlp
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.loss import soft_cap, token_losses, weighted_loss
+from nanochat.model.pointwise import mix, norm, rotate, squared_relu
 
 __all__ = ["GPT", "GPTConfig", "ParameterGroup"]
 
-EPSILON = 1e-6
 GATE_CHANNELS = 12
 """Channels of the hidden state that gates read: enough to tell tokens apart, too few to cost anything."""
 
@@ -43,30 +47,20 @@ class ParameterGroup:
     lr_multiplier: float = 1.0
 
 
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last dimension, without weights."""
-    return F.rms_norm(x, (x.shape[-1],), eps=EPSILON)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions, with nanochat's (and transformers' NanoChat's) direction of rotation.
-
-    Args:
-        x: (B, T, heads, head_dim).
-        cos: cosines of the angles, (B or 1, T, 1, head_dim / 2).
-        sin: their sines, alike.
-    """
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
-
-
 class Linear(nn.Linear):
-    """A bias-free product whose float32 master weight is cast to the type of its input."""
+    """A bias-free product whose float32 master weight is cast to the type of its input.
+
+    Attributes:
+        fp8: whether its products are computed in 8-bit floats.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
+        self.fp8 = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fp8:
+            return fp8_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -116,21 +110,6 @@ class Attention(nn.Module):
         return self.output(attend(q, k, v, context.masks[self.window], self.scale))
 
 
-class _SquaredRelu(torch.autograd.Function):
-    """relu(x)², keeping one tensor for the backward pass and reading it once: on CPUs the plain form takes 3 more."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive.square()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        return (gradient * positive).mul_(2.0)
-
-
 class MLP(nn.Module):
     """relu² between two products (Primer, arXiv 2109.08668)."""
 
@@ -138,9 +117,14 @@ class MLP(nn.Module):
         super().__init__()
         self.up = Linear(config.width, 4 * config.width)
         self.down = Linear(4 * config.width, config.width)
+        self.kernel = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(_SquaredRelu.apply(self.up(x)))
+        if self.kernel and not self.up.fp8:
+            return squared_relu_mlp(x.flatten(0, -2), self.up.weight.to(x.dtype), self.down.weight.to(x.dtype)).view_as(
+                x
+            )
+        return self.down(squared_relu(self.up(x)))
 
 
 class Block(nn.Module):
@@ -157,7 +141,14 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The transformer; see the module docstring. Call `init_weights` or load a checkpoint before use."""
+    """The transformer; see the module docstring. Call `init_weights` or load a checkpoint before use.
+
+    Attributes:
+        dtype: compute type; the weights stay float32.
+        attention_kind: how attention is computed.
+        kernels: names of the Triton kernels in use.
+        recompute: keep the input of each block only and compute the rest again in the backward pass.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -166,6 +157,10 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = torch.float32
+        self.attention_kind: AttentionKind = "auto"
+        self.kernels: frozenset[str] = frozenset()
+        self.recompute = False
+        self._training_trunk: Callable[[Tensor, Tensor | None, _Context], Tensor] = self._trunk
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.head = Linear(config.width, config.vocab_size)
@@ -178,8 +173,9 @@ class GPT(nn.Module):
         half = config.head_dim // 2
         frequencies = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
         angles = torch.arange(config.sequence_length, dtype=torch.float64)[:, None] * frequencies
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        cos, sin = angles.cos().float(), angles.sin().float()
+        self.register_buffer("cos", torch.cat((cos, cos), dim=-1), persistent=False)
+        self.register_buffer("sin", torch.cat((sin, -sin), dim=-1), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -282,32 +278,64 @@ class GPT(nn.Module):
         length = tokens.shape[1]
         if length > self.cos.shape[0]:
             raise ValueError(f"rows of {length} tokens do not fit the model's context of {self.cos.shape[0]}")
-        x = self._embed(tokens, segments, cache)
         windows = self.config.windows
         if cache is None:
-            masks = training_masks(windows, length, segments, tokens.device, x.dtype)
+            masks = training_masks(windows, length, segments, tokens.device, self.dtype, self.attention_kind)
             cos, sin = self.cos[None, :length, None], self.sin[None, :length, None]
-            context = _Context(tokens, cos.to(x.dtype), sin.to(x.dtype), masks, None, None, length)
-        else:
-            positions, longest = cache.start(tokens)
-            masks = cached_masks(windows, positions, longest, x.dtype)
-            cos, sin = self.cos[positions].unsqueeze(2), self.sin[positions].unsqueeze(2)
-            context = _Context(tokens, cos.to(x.dtype), sin.to(x.dtype), masks, cache, positions, longest)
-        if self.config.arch == "classic":
-            for block in self.blocks:
+            context = _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks, None, None, length)
+            # Shapes vary outside of training, and each would be compiled anew.
+            trunk = self._training_trunk if torch.is_grad_enabled() else self._trunk
+            return trunk(tokens, segments, context)
+        positions, longest = cache.start(tokens)
+        masks = cached_masks(windows, positions, longest, self.dtype)
+        cos, sin = self.cos[positions].unsqueeze(2), self.sin[positions].unsqueeze(2)
+        context = _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks, cache, positions, longest)
+        x = self._trunk(tokens, segments, context)
+        cache.finish(length)
+        return x
+
+    def _trunk(self, tokens: Tensor, segments: Tensor | None, context: _Context) -> Tensor:
+        """Embeddings and blocks: what is worth compiling."""
+        x = self._embed(tokens, segments, context.cache)
+        modern = self.config.arch == "modern"
+        x0 = middle = x
+        halfway = (self.config.depth - 1) // 2
+        for layer, block in enumerate(self.blocks):
+            if modern and layer:
+                x = mix(x, self.residual_scales[layer], x0, self.x0_scales[layer])
+            elif modern:  # x is x0
+                x = x * (self.residual_scales[0] + self.x0_scales[0]).to(x.dtype)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, context, use_reentrant=False)
+            else:
                 x = block(x, context)
-        else:
-            x0 = middle = x
-            halfway = (self.config.depth - 1) // 2
-            residual, first = self.residual_scales.to(x.dtype).unbind(), self.x0_scales.to(x.dtype).unbind()
-            for layer, block in enumerate(self.blocks):
-                x = block(residual[layer] * x + first[layer] * x0, context)
-                if layer == halfway:
-                    middle = x
-            x = x - self.backout_scale.to(x.dtype) * middle
-        if cache is not None:
-            cache.finish(length)
-        return norm(x)
+            if layer == halfway:
+                middle = x
+        return norm(x - self.backout_scale.to(x.dtype) * middle if modern else x)
+
+    def compile_training(self, *, dynamic: bool | None = None) -> None:
+        """Compile what training computes, as one graph without breaks.
+
+        Args:
+            dynamic: as in `torch.compile`.
+        """
+        self._training_trunk = torch.compile(self._trunk, fullgraph=True, dynamic=dynamic)
+
+    @contextmanager
+    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Compute in another type for a while."""
+        before, self.dtype = self.dtype, dtype
+        try:
+            yield
+        finally:
+            self.dtype = before
+
+    def use_fp8(self) -> None:
+        """Compute the products of the blocks in 8-bit floats where their shapes allow it."""
+        for block in self.blocks:
+            for module in block.modules():
+                if isinstance(module, Linear) and fits(module.weight):
+                    module.fp8 = True
 
     def forward(
         self,
@@ -358,6 +386,11 @@ class GPT(nn.Module):
         """What training minimises: Σ weight · cross-entropy, one scalar, and the (B, T) unweighted losses, detached."""
         x = self.hidden(tokens, segments)
         total, losses = weighted_loss(
-            x.flatten(0, 1), self.head.weight, targets.flatten(), weights.flatten(), self.config.softcap
+            x.flatten(0, 1),
+            self.head.weight,
+            targets.flatten(),
+            weights.flatten(),
+            self.config.softcap,
+            kernel="cross_entropy" in self.kernels,
         )
         return total, losses.view(targets.shape)

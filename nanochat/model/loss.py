@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from nanochat.model.kernels.cross_entropy import capped_cross_entropy_, capped_cross_entropy_plain_
+
 IGNORED = -1
 """Target of a position without a loss."""
 
@@ -17,43 +19,35 @@ def soft_cap(logits: Tensor, softcap: float) -> Tensor:
 
 
 def _chunk(vocab_size: int, device: torch.device) -> int:
-    # Positions whose logits are held at once: what stays in the cache of a CPU, what fills a GPU.
-    return max(1, (1 << 20 if device.type == "cpu" else 1 << 27) // vocab_size)
+    # Positions whose logits exist at once: enough to keep the products busy, little beside the activations.
+    return max(1, (1 << 21 if device.type == "cpu" else 1 << 28) // vocab_size)
 
 
 class _WeightedLoss(torch.autograd.Function):
     """Sum of weighted token losses, with the gradients made while the logits of a chunk are at hand.
 
     Knowing the weights in advance saves the second product of hidden states and head that recomputing would cost.
+    The gradient takes the place of the logits, so that a chunk exists once, in the compute type.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float, kernel: bool
     ) -> tuple[Tensor, Tensor]:
         matrix = head.to(hidden.dtype)
         losses = torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device)
         want_gradients = any(ctx.needs_input_grad[:2])
         hidden_gradient = torch.zeros_like(hidden) if want_gradients else None
         head_gradient = torch.zeros(head.shape, dtype=torch.float32, device=head.device) if want_gradients else None
+        cross_entropy_ = capped_cross_entropy_ if kernel else capped_cross_entropy_plain_
         chunk = _chunk(head.shape[0], hidden.device)
         for start in range(0, targets.shape[0], chunk):
             part = slice(start, start + chunk)
-            tanh = F.linear(hidden[part], matrix).float().div_(softcap).tanh_()
-            # Capped logits cannot overflow exp, so the usual pass for their maximum is not needed.
-            exponentials = torch.mul(tanh, softcap).exp_()
-            total = exponentials.sum(dim=-1)
-            valid = targets[part] != IGNORED
-            index = targets[part].clamp(min=0)[:, None]
-            losses[part] = torch.where(valid, total.log() - softcap * tanh.gather(1, index)[:, 0], 0.0)
-            if hidden_gradient is None or head_gradient is None:
-                continue
-            # d loss / d logits = (softmax - onehot) · weight · (1 - tanh²), the last being the softcap's slope.
-            weight = torch.where(valid, weights[part], 0.0)[:, None]
-            gradient = exponentials.mul_(weight / total[:, None]).scatter_add_(1, index, -weight)
-            gradient = gradient.mul_(tanh.square_().neg_().add_(1.0)).to(hidden.dtype)
-            hidden_gradient[part] = gradient @ matrix
-            head_gradient += (gradient.t() @ hidden[part]).float()
+            logits = F.linear(hidden[part], matrix)
+            losses[part] = cross_entropy_(logits, targets[part], weights[part], softcap, want_gradient=want_gradients)
+            if hidden_gradient is not None and head_gradient is not None:
+                torch.mm(logits, matrix, out=hidden_gradient[part])
+                head_gradient += logits.t() @ hidden[part]
         if want_gradients:
             ctx.save_for_backward(hidden_gradient, head_gradient)
         ctx.mark_non_differentiable(losses)
@@ -62,11 +56,11 @@ class _WeightedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden_gradient, head_gradient = ctx.saved_tensors
-        return hidden_gradient * gradient.to(hidden_gradient.dtype), head_gradient * gradient, None, None, None
+        return hidden_gradient * gradient.to(hidden_gradient.dtype), head_gradient * gradient, None, None, None, None
 
 
 def weighted_loss(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, softcap: float, *, kernel: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Σ weight · cross-entropy over all positions, differentiable in `hidden` and `head`.
 
@@ -76,11 +70,12 @@ def weighted_loss(
         targets: (N,) int64, -1 where ignored.
         weights: (N,) float32; normalisation belongs in here.
         softcap: of the logits.
+        kernel: use the Triton kernel; see `nanochat.model.kernels.probe`.
 
     Returns:
         The weighted sum, float32, and the (N,) unweighted losses in nats, which carry no gradient.
     """
-    return _WeightedLoss.apply(hidden, head, targets, weights, softcap)
+    return _WeightedLoss.apply(hidden, head, targets, weights, softcap, kernel)
 
 
 def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
@@ -89,7 +84,7 @@ def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float) 
     Where gradients are on, each chunk is recomputed in the backward pass instead of kept.
     """
     losses, correct = [], []
-    chunk = _chunk(head.shape[0], head.device)
+    chunk = max(1, _chunk(head.shape[0], head.device) // 4)  # float32, and several of them
 
     def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = soft_cap(F.linear(hidden, head.to(hidden.dtype)), softcap)

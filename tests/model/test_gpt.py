@@ -4,8 +4,9 @@ import torch.nn.functional as F
 
 from nanochat.model import loss as loss_module
 from nanochat.model.attention import training_masks
-from nanochat.model.gpt import GPT, GPTConfig, rotate
+from nanochat.model.gpt import GPT, GPTConfig
 from nanochat.model.kv_cache import KVCache
+from nanochat.model.pointwise import rotate
 from nanochat.model.scaling import count_parameters
 
 ARCHS = ("classic", "modern")
@@ -117,13 +118,13 @@ def test_a_full_cache_is_an_error_not_a_wrong_answer():
 
 def test_windows_hide_what_lies_further_back():
     segments = torch.tensor([[0] * 5 + [1] * 5])
-    masks = training_masks((3, 10), 10, segments, torch.device("cpu"), torch.float32)
+    masks = training_masks((3, 10), 10, segments, torch.device("cpu"), torch.float32, "dense")
     for window, mask in masks.items():
         for i in range(10):
             for j in range(10):
                 seen = 0 <= i - j < window and (i < 5) == (j < 5)
                 assert (mask[0, 0, i, j] == 0) == seen
-    assert training_masks((10,), 10, None, torch.device("cpu"), torch.float32) == {10: None}
+    assert training_masks((10,), 10, None, torch.device("cpu"), torch.float32, "dense") == {10: None}
     assert make("modern").config.windows == (8, 8, 8, 32)
     assert make("modern", depth=3).config.windows == (8, 8, 32)
 
@@ -135,7 +136,8 @@ def test_rotation_is_the_one_of_transformers_nanochat():
     cos, sin = angles.cos(), angles.sin()
     half = torch.cat((x[..., 4:], -x[..., :4]), dim=-1)
     expected = x * torch.cat((cos, cos), -1) + half * torch.cat((sin, sin), -1)
-    assert torch.allclose(rotate(x, cos, sin), expected, atol=1e-6)
+    table = torch.cat((cos, cos), -1), torch.cat((sin, -sin), -1)
+    assert torch.allclose(rotate(x, *table), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -90,8 +90,6 @@ def _publish(run: Path, stage: str, model: GPT, tokenizer: Tokenizer) -> None:
 @pytest.fixture(scope="session")
 def chat_run(tmp_path_factory) -> Path:
     """A run folder with `base` (continues "Once upon a time") and `sft` (knows CONVERSATIONS)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("results") / "heart"
     texts = [SUM, MARKUP, SCRIPT, ACCENTS, FRENCH, SECOND, _SONG, "It is 42. Once upon a time there was a cat."] * 2
     tokenizer = Tokenizer.train(texts, TokenizerSettings(vocab_size=384, max_digits=1))
@@ -103,7 +101,6 @@ def chat_run(tmp_path_factory) -> Path:
         # The song is cut before its end, so that the model never learns to stop singing.
         rows.append((ids[:-8], mask[:-8]) if conversation["messages"][0]["content"] == ENDLESS else (ids, mask))
     _publish(run, "sft", _learn(rows, tokenizer.vocab_size, 150), tokenizer)
-    torch.set_num_threads(threads)
     return run
 
 

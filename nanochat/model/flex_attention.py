@@ -1,0 +1,89 @@
+"""Attention on GPUs by FlexAttention (Dong et al., arXiv 2412.05496): blocks that are masked whole are never touched.
+
+Which blocks those are follows from the first and last document of each block of positions, since documents lie one
+after the other in a row: no (T, T) mask is ever made.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+BLOCK = 128
+"""Positions of a block, the size FlexAttention's kernels work with."""
+
+
+def _ordered(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of keys each block of queries has, and their numbers, the chosen ones first."""
+    order = chosen.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return chosen.sum(dim=-1).to(torch.int32), order.to(torch.int32).contiguous()
+
+
+def block_masks(
+    windows: Iterable[int], length: int, segments: Tensor | None, device: torch.device
+) -> dict[int, BlockMask]:
+    """Block masks for each window; arguments as in `attention.training_masks`, `length` a multiple of 128."""
+    if segments is None:
+        segments = torch.zeros((1, length), dtype=torch.int32, device=device)
+    blocks = length // BLOCK
+    inside = segments.view(segments.shape[0], blocks, BLOCK)
+    first, last = inside[:, :, 0], inside[:, :, -1]
+    number = torch.arange(blocks, device=device)
+    distance = number[:, None] - number[None, :]
+    # Documents are numbered upwards: two blocks share one if the keys' last is at least the queries' first.
+    shared = (last[:, None, :] >= first[:, :, None]) & (distance >= 0)
+    same = (first == last)[:, :, None] & (first == last)[:, None, :] & (first[:, :, None] == first[:, None, :])
+    masks = {}
+    for window in set(windows):
+        touched = shared & ((distance - 1) * BLOCK + 1 < window)
+        full = same & (distance >= 1) & ((distance + 1) * BLOCK - 1 < window)
+        partial_count, partial_order = _ordered((touched & ~full).unsqueeze(1))
+        full_count, full_order = _ordered((touched & full).unsqueeze(1))
+        masks[window] = BlockMask.from_kv_blocks(
+            partial_count,
+            partial_order,
+            full_count,
+            full_order,
+            BLOCK_SIZE=BLOCK,
+            mask_mod=_mask_mod(segments, window),
+            seq_lengths=(length, length),
+        )
+    return masks
+
+
+def _mask_mod(segments: Tensor, window: int) -> Any:
+    batched = segments.shape[0] > 1
+
+    def allowed(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        row = b if batched else b * 0
+        near = (query >= key) & (query - key < window)
+        return near & (segments[row, query] == segments[row, key])
+
+    return allowed
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    return torch.compile(flex_attention)
+
+
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask, scale: float) -> Tensor:
+    """Scaled dot product attention with a block mask; arguments and result as in `attention.attend`.
+
+    Inside a compiled model it becomes part of its graph; elsewhere on a GPU it is compiled by itself, since without
+    compiling FlexAttention is a slow reference (which CPUs use, in tests).
+    """
+    inside = torch.compiler.is_compiling() or not q.is_cuda
+    run = flex_attention if inside else _compiled()
+    out = run(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        block_mask=mask,
+        scale=scale,
+        enable_gqa=k.shape[2] != q.shape[2],
+    )
+    return out.transpose(1, 2).flatten(2)
