@@ -50,6 +50,7 @@ def execution(given: argparse.Namespace) -> "Execution":
         checkpoint_steps=given.execution.checkpoint_steps,
         checkpoint_minutes=given.execution.checkpoint_minutes,
         keep_checkpoints=given.execution.keep_checkpoints,
+        compile=given.execution.compile,
         wandb=given.wandb.model_copy(update={"mode": wandb_mode(given.wandb.mode)}),
         run=given.out.parent.name,
     )

@@ -85,5 +85,8 @@ class ExecutionSettings(Settings):
     device_batch_size: int = Field(default=32, ge=1)
     """Rows per device and micro-batch, where a profile sets no `device_batch_size` resource; halved when memory runs
     out. The total batch, and so the result, stays."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Whether training is compiled; `auto` does it on GPUs, and on CPUs where the run is long enough (hours) to earn
+    back the minute it takes and there is a C++ compiler."""
     conda: str = "envs/cpu.yaml"
     """Environment file that `snakemake --sdm conda` makes for the rules."""

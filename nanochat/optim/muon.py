@@ -1,7 +1,18 @@
 """Muon: momentum, made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from nanochat.model.kernels import probe
+from nanochat.model.kernels.symmetric import (
+    gram,
+    gram_plain,
+    symmetric_polynomial,
+    symmetric_polynomial_plain,
+)
 
 # Polar Express (Amsel et al., arXiv 2505.16932): the best odd quintic for each of five steps, from singular values
 # of 1e-3 up, with its safety factor of 2 % on the norm.
@@ -13,27 +24,52 @@ _POLAR_EXPRESS = (
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
 _VARIANCE_DECAY = 0.9
+_AGREEMENT = 0.1
+"""Share of an update's root mean square from which on an element agrees with the sign of its weight in full."""
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Products:
+    """The symmetric products of orthogonalisation: as kernels that do half the work, or in plain torch."""
+
+    gram: Callable[[Tensor], Tensor] = gram_plain
+    polynomial: Callable[[Tensor, float, float], Tensor] = symmetric_polynomial_plain
+
+
+def best_products(device: torch.device) -> Products:
+    """The products to use on this device: kernels where they run and agree with plain torch."""
+    return Products(gram, symmetric_polynomial) if "symmetric" in probe(device) else Products()
+
+
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32, products: Products | None = None) -> Tensor:
     """The nearest semi-orthogonal matrix to each one, approximately: all singular values become about 1.
 
     Args:
         matrices: (K, rows, columns) of one shape.
+        dtype: of the products.
+        products: how the symmetric ones are made; None: in plain torch.
 
     Returns:
-        (K, rows, columns); computed in bfloat16 on GPUs, in float32 on CPUs.
+        (K, rows, columns) of the type of `matrices`.
     """
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    products = products or Products()
+    # The norm in full precision; the small number is for matrices without a gradient.
+    x = (matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) * 1.02 + 1e-6)).to(dtype)
     tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in _POLAR_EXPRESS:
-        gram = x @ x.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, polynomial, x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+        # On the side of the smaller Gram matrix.
+        polynomial = products.polynomial(products.gram(x.mT if tall else x), b, c)
+        x = torch.baddbmm(x, x, polynomial, beta=a) if tall else torch.baddbmm(x, polynomial, x, beta=a)
+    return x.to(matrices.dtype)
+
+
+def _agreement(update: Tensor, weights: Tensor) -> Tensor:
+    """How far each element of an update shrinks its weight: 0 where it does not, 1 where it does, and a ramp between.
+
+    A step from 0 to 1 would turn the last bit of an update near zero into a whole decay or none.
+    """
+    scale = _AGREEMENT * update.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    return (update / (scale + 1e-30)).mul_(weights.sign()).clamp_(0.0, 1.0)
 
 
 def muon_update(
@@ -45,12 +81,14 @@ def muon_update(
     lr: float,
     momentum: float,
     weight_decay: float,
+    dtype: torch.dtype = torch.float32,
+    products: Products | None = None,
 ) -> None:
     """One step on a stack of matrices, in place.
 
     Nesterov momentum; orthogonalisation; rows evened out by a running mean of their squares, keeping the norm
     (NorMuon, arXiv 2510.05491); step × √(rows / columns) for tall matrices; decoupled weight decay only where it and
-    the update agree in sign (cautious weight decay, arXiv 2510.12402).
+    the update agree in sign (cautious weight decay, arXiv 2510.12402), with a ramp for updates near zero.
 
     Args:
         weights: (K, rows, columns) float32.
@@ -60,14 +98,16 @@ def muon_update(
         lr: learning rate.
         momentum: decay of `average`.
         weight_decay: share of the weights taken away per unit of learning rate.
+        dtype: of the products of orthogonalisation.
+        products: how its symmetric ones are made; None: in plain torch.
     """
     average.lerp_(gradients, 1 - momentum)
-    update = orthogonalize(gradients.lerp_(average, momentum))
-    size = update.norm(dim=(-2, -1), keepdim=True)
+    update = orthogonalize(gradients.lerp_(average, momentum), dtype, products)
+    size = torch.linalg.matrix_norm(update, keepdim=True)
     variance.lerp_(update.square().mean(dim=-1, keepdim=True), 1 - _VARIANCE_DECAY)
     update = update * (variance + 1e-10).rsqrt()
-    update.mul_(size / (update.norm(dim=(-2, -1), keepdim=True) + 1e-10))
-    update.mul_(max(1.0, weights.shape[-2] / weights.shape[-1]) ** 0.5)
+    stretch = max(1.0, weights.shape[-2] / weights.shape[-1]) ** 0.5
+    update.mul_(stretch * size / (torch.linalg.matrix_norm(update, keepdim=True) + 1e-10))
     if weight_decay:
-        update.add_(weights * (update * weights > 0), alpha=weight_decay)
+        update.addcmul_(weights, _agreement(update, weights), value=weight_decay)
     weights.add_(update, alpha=-lr)

@@ -1,6 +1,7 @@
 """The gradient of one step, in micro-batches that fit the memory."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ def _forward_backward(model: GPT, rows: Batch, valid: float) -> torch.Tensor:
     device = model.device
 
     def tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+        # Copied as it is, from pinned memory if the rows were prefetched, and converted there.
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True).to(dtype)
 
     targets = tensor(rows.targets, torch.int64)
     if rows.weights is None:
@@ -39,7 +41,14 @@ def _forward_backward(model: GPT, rows: Batch, valid: float) -> torch.Tensor:
     return losses.double().sum()
 
 
-def accumulate(model: GPT, optimizer: MuonAdamW, rows: Batch, valid: float, size: int) -> tuple[float, int]:
+def accumulate(
+    model: GPT,
+    optimizer: MuonAdamW,
+    rows: Batch,
+    valid: float,
+    size: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[torch.Tensor, int] | None:
     """Make the gradient of a whole step in micro-batches that fit.
 
     Args:
@@ -48,9 +57,11 @@ def accumulate(model: GPT, optimizer: MuonAdamW, rows: Batch, valid: float, size
         rows: of this rank, any number of them.
         valid: targets with loss on all ranks; the loss is divided by it.
         size: rows of a micro-batch; halved, and the step repeated, where they do not fit the memory.
+        should_stop: asked before each micro-batch; once it says so, the step is abandoned.
 
     Returns:
-        The sum of the unweighted losses of this rank, and the size that did fit.
+        The sum of the unweighted losses of this rank, a float64 scalar on the model's device (nothing waits for it),
+        and the size that did fit; None if the step was abandoned.
 
     Raises:
         TrainingError: if a single row does not fit.
@@ -58,10 +69,14 @@ def accumulate(model: GPT, optimizer: MuonAdamW, rows: Batch, valid: float, size
     while True:
         optimizer.zero_grad()
         try:
-            losses = [
-                _forward_backward(model, rows.slice(start, start + size), valid) for start in range(0, rows.rows, size)
-            ]
-            return (float(torch.stack(losses).sum()) if losses else 0.0), size
+            total = torch.zeros((), dtype=torch.float64, device=model.device)
+            for start in range(0, rows.rows, size):
+                if should_stop is not None and should_stop():
+                    return None
+                if start + size >= rows.rows:
+                    optimizer.expect_last()
+                total += _forward_backward(model, rows.slice(start, start + size), valid)
+            return total, size
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise

@@ -1,24 +1,28 @@
 """Step checkpoints: what a killed stage continues from.
 
 Every random choice of training is made from (seed, step), so that weights, optimizer state and a few counters are
-all there is to save.
+all there is to save. Training waits only until they are copied; a thread of lower priority does the rest.
 """
 
 import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from nanochat.artifact import digest_file
+from nanochat.errors import ArtifactError
 from nanochat.model.checkpoint import load_tensors, save_tensors
 from nanochat.runtime import World
+from nanochat.train.background import lower_priority
 
 log = logging.getLogger(__name__)
 
@@ -35,36 +39,178 @@ class StepState:
     meta: dict[str, Any]
 
 
+class _Staging:
+    """Copies of tensors in memory of the host, which is allocated once."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
+        self._stream: torch.cuda.Stream | None = None
+        self._copied: torch.cuda.Event | None = None
+        self._sources: Mapping[str, Tensor] = {}
+
+    def allocate(self, tensors: Mapping[str, Tensor]) -> None:
+        """Make buffers for tensors like these, unless they are there; each page is touched, so that copying is fast."""
+
+        def layout(some: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+            return {name: (value.shape, value.dtype) for name, value in some.items()}
+
+        if layout(self.buffers) != layout(tensors):
+            self.buffers = {
+                name: torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda).zero_()
+                for name, value in tensors.items()
+            }
+
+    @torch.no_grad()
+    def copy(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors into the buffers; of those on a GPU the copy is only begun, on a stream of its own."""
+        self.allocate(tensors)
+        device = next((value.device for value in tensors.values() if value.is_cuda), None)
+        for name, value in tensors.items():
+            if not value.is_cuda:
+                self.buffers[name].copy_(value)
+        if device is None:
+            return
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
+            for name, value in tensors.items():
+                if value.is_cuda:
+                    self.buffers[name].copy_(value, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+        self._sources = tensors  # kept until they are copied: they may be gathered for this only
+
+    def before_update(self) -> None:
+        """Make the GPU's coming work wait for the copy."""
+        if self._copied is not None:
+            torch.cuda.current_stream().wait_event(self._copied)
+
+    def wait(self) -> None:
+        """Wait for the copy."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        self._sources = {}
+
+
+def _force_to_disk(folder: Path) -> None:
+    """Make the renames and new names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class StepCheckpoints:
-    """Step checkpoints of one stage in `progress`/steps/; the main rank writes, every rank reads."""
+    """Step checkpoints of one stage in `progress`/steps/; the main rank writes, every rank reads.
+
+    As a context manager it ends with the pending write, whatever ended the block.
+    """
 
     def __init__(self, progress: Path, world: World, keep: int = 2) -> None:
         self.folder = progress / "steps"
         self.world = world
         self.keep = keep
+        self._staging = _Staging()
+        self._writing: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except ArtifactError as failed:
+            if kind is None:
+                raise
+            log.warning("%s", failed)  # the first error is the one to tell
 
     def _all(self) -> list[tuple[int, Path]]:
         found = [(int(path.name), path) for path in self.folder.glob("*") if path.name.isdigit()]
         return sorted(found, reverse=True)
 
-    def save(self, state: StepState) -> None:
-        """Write a checkpoint under a temporary name, rename it, and remove the ones beyond `keep`."""
+    def reserve(self, tensors: Mapping[str, Tensor]) -> None:
+        """Allocate the memory for copies of tensors like these, so that the first `save` is as fast as the others."""
         if self.world.is_main:
-            temporary = self.folder / "saving.tmp"
+            self._staging.allocate(tensors)
+
+    def save(self, state: StepState) -> None:
+        """Copy a state and have it written by a thread; waits for the write before to end.
+
+        Tensors on a GPU may be overwritten only after `before_update`.
+
+        Raises:
+            ArtifactError: if the write before failed.
+        """
+        self.wait()
+        if self.world.is_main:
+            self._staging.copy(state.tensors)
+            self._writing = threading.Thread(target=self._write, args=(state.step, state.meta), name="checkpoint")
+            self._writing.start()
+
+    def before_update(self) -> None:
+        """To be called before saved tensors change: lets a copy that a GPU still makes end first."""
+        if self._writing is not None:
+            self._staging.before_update()
+
+    def check(self) -> None:
+        """Raise the error of a write that has ended; returns at once.
+
+        Raises:
+            ArtifactError: if it failed.
+        """
+        if self._writing is not None and not self._writing.is_alive():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the pending write.
+
+        Raises:
+            ArtifactError: if it failed.
+        """
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self, step: int, meta: Mapping[str, Any]) -> None:
+        lower_priority()
+        temporary = self.folder / "saving.tmp"
+        try:
+            self._staging.wait()
+            self._write_below(temporary, step, meta)
+        except OSError as error:
+            self._error = ArtifactError(
+                f"the step checkpoint of step {step} cannot be written to {self.folder} ({error}); "
+                "free some space and run the same command"
+            )
+        except Exception as error:  # the loop's to raise
+            self._error = error
+        if self._error is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            save_tensors(temporary / _TENSORS, state.tensors)
-            meta = {"step": state.step, "meta": state.meta, "sha256": digest_file(temporary / _TENSORS)}
-            (temporary / _META).write_text(json.dumps(meta))
-            for name in (_TENSORS, _META):
-                with (temporary / name).open("rb") as file:
-                    os.fsync(file.fileno())
-            target = self.folder / f"{state.step:08d}"
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.replace(target)
-            for _, path in self._all()[self.keep :]:
-                shutil.rmtree(path, ignore_errors=True)
-        self.world.barrier()
+
+    def _write_below(self, temporary: Path, step: int, meta: Mapping[str, Any]) -> None:
+        """Write a checkpoint under a temporary name, rename it, and remove the ones beyond `keep`."""
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        digest = save_tensors(temporary / _TENSORS, self._staging.buffers)
+        with (temporary / _META).open("w") as file:
+            json.dump({"step": step, "meta": meta, "sha256": digest}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _force_to_disk(temporary)
+        target = self.folder / f"{step:08d}"
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+        _force_to_disk(self.folder)
+        for _, path in self._all()[self.keep :]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _newest_whole(self) -> Path | None:
         for step, path in self._all():
@@ -79,7 +225,12 @@ class StepCheckpoints:
         return None
 
     def load_latest(self, device: torch.device | str = "cpu") -> StepState | None:
-        """The newest checkpoint whose digest is right, or None; damaged ones are removed."""
+        """The newest checkpoint whose digest is right, or None; damaged ones are removed.
+
+        Raises:
+            ArtifactError: if a pending write failed.
+        """
+        self.wait()
         path = self.world.broadcast_object(self._newest_whole() if self.world.is_main else None)
         if path is None:
             return None

@@ -1,6 +1,7 @@
 """How a stage runs on this machine: nothing in here changes what it makes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from nanochat.config import WandbSettings
 
@@ -14,6 +15,7 @@ class Execution:
         checkpoint_steps: steps between step checkpoints; None leaves it to the clock.
         checkpoint_minutes: minutes between step checkpoints.
         keep_checkpoints: step checkpoints kept.
+        compile: whether training is compiled; see `ExecutionSettings`.
         wandb: with `mode` resolved to online, offline or disabled.
         run: name of the run, for wandb.
     """
@@ -22,5 +24,6 @@ class Execution:
     checkpoint_steps: int | None = None
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2
+    compile: Literal["auto", "always", "never"] = "auto"
     wandb: WandbSettings = WandbSettings(mode="disabled")  # noqa: RUF009 (frozen)
     run: str = "run"

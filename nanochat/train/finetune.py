@@ -21,7 +21,7 @@ from nanochat.train.execution import Execution
 from nanochat.train.mixture import Mixture, Rendered, build, shown_conversations, task_files
 from nanochat.train.samples import answers
 from nanochat.train.sources import RowSteps
-from nanochat.train.stage import OPTIMIZER, Training, allow_fast_matmul, promote_if_finished, run_training
+from nanochat.train.stage import OPTIMIZER, Training, promote_if_finished, run_training
 from nanochat.train.trainer import Every
 
 _BEFORE = {"mid": ("base",), "sft": ("mid", "base")}
@@ -110,7 +110,6 @@ def run(
         set_deterministic(settings.seed)
         tokenizer = Tokenizer.load(init)
         model = load_model(init, world.device)
-        allow_fast_matmul(model)
         length = model.config.sequence_length
         mixture = _mixture(workspace, own, data, tokenizer, world)
         source = ConversationRows(mixture.training(own, settings.seed), length, settings.seed, own.train_on)

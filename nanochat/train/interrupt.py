@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request that the loop answers between two steps."""
+"""SIGTERM and SIGINT as a request that the loop answers: it saves the last completed step and stops."""
 
 import logging
 import signal
@@ -28,6 +28,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number = 0
 
+    @property
+    def made(self) -> bool:
+        """Whether one has."""
+        return self.signal_number != 0
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
@@ -44,7 +49,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request.signal_number and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_number = number
-        log.warning("%s: saving after this step, then stopping", signal.Signals(number).name)
+        log.warning("%s: saving, then stopping", signal.Signals(number).name)
 
     previous = {number: signal.signal(number, handle) for number in STOPPING}
     try:

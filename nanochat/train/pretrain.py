@@ -15,7 +15,7 @@ from nanochat.runtime import World, compute_dtype, set_deterministic
 from nanochat.train.execution import Execution
 from nanochat.train.samples import continuations
 from nanochat.train.sources import RowSteps
-from nanochat.train.stage import Training, allow_fast_matmul, promote_if_finished, run_training
+from nanochat.train.stage import Training, promote_if_finished, run_training
 from nanochat.train.trainer import Every
 
 
@@ -70,7 +70,6 @@ def run(
         model.init_weights(settings.seed)
         model.to(world.device)
         model.dtype = compute_dtype(config.precision, world.device)
-        allow_fast_matmul(model)
         length = config.sequence_length
         files = [TokenFile.read(folder, made_with) for folder in train_tokens]
         source = TokenRows(files, length, settings.seed, vocabulary.bos)

@@ -18,7 +18,7 @@ from nanochat.train.execution import Execution
 from nanochat.train.mixture import split_items, task_files
 from nanochat.train.rollout import RolloutSource
 from nanochat.train.samples import answers
-from nanochat.train.stage import Training, allow_fast_matmul, promote_if_finished, run_training
+from nanochat.train.stage import Training, promote_if_finished, run_training
 from nanochat.train.trainer import Every
 
 _SHOWN = 4
@@ -50,7 +50,6 @@ def run(settings: RlStage, *, out: Path, init: Path, data: Path, execution: Exec
         set_deterministic(settings.seed)
         tokenizer = Tokenizer.load(init)
         model = load_model(init, world.device)
-        allow_fast_matmul(model)
         task = load_task(own.task, "train", data)
         items, held_out = split_items(task, own.val_fraction)
         if not items:

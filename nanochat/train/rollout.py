@@ -16,7 +16,7 @@ from nanochat.evaluate.tasks.base import Task
 from nanochat.infer.engine import Completion, Engine
 from nanochat.infer.sampling import SamplingParams
 from nanochat.model.gpt import GPT
-from nanochat.runtime import World
+from nanochat.runtime import World, inference_dtype
 from nanochat.train.trainer import StepBatch
 
 SLOTS = 128
@@ -111,6 +111,11 @@ class RolloutSource:
             )
         return chosen
 
+    def _generate(self, prompts: list[list[int]], params: SamplingParams | list[SamplingParams]) -> list[Completion]:
+        dtype = inference_dtype(self.model.config.precision, self.model.device)
+        with self.model.computing_in(dtype):
+            return self.engine.generate(prompts, params) if prompts else []
+
     def _mine(self, items: Sequence[int]) -> Sequence[int]:
         rank, size = self.world.rank, self.world.size
         return items[rank * len(items) // size : (rank + 1) * len(items) // size]
@@ -137,7 +142,7 @@ class RolloutSource:
             for sample in range(settings.samples_per_prompt)
         ]
         repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
-        completions = self.engine.generate(repeated, params) if items else []
+        completions = self._generate(repeated, params)
         generated = time.perf_counter()
         shape = (len(items), settings.samples_per_prompt)
         owners = [item for item in items for _ in range(settings.samples_per_prompt)]
@@ -184,7 +189,7 @@ class RolloutSource:
         mine = self._mine(items)
         prompts = [render_prompt(self.tokenizer, self.task.conversation(item)) for item in mine]
         params = SamplingParams(max_tokens=self.settings.max_new_tokens, temperature=0.0)
-        completions = self.engine.generate(prompts, params) if mine else []
+        completions = self._generate(prompts, params)
         right = float(self.rewards(mine, completions).sum())
         count = torch.tensor([right, float(len(mine))], dtype=torch.float64, device=self.model.device)
         right, total = self.world.sum_(count).tolist()

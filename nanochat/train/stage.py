@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nanochat.artifact import Manifest, Workspace, read_manifest
@@ -19,8 +18,11 @@ from nanochat.model.gpt import GPT
 from nanochat.model.scaling import Plan, count_parameters, flops_per_token
 from nanochat.optim.sharded import MuonAdamW
 from nanochat.runtime import World, hardware_info, measured_matmul_flops, peak_flops, peak_memory_bytes
+from nanochat.train.acceleration import accelerate
 from nanochat.train.checkpoint import StepCheckpoints
 from nanochat.train.execution import Execution
+from nanochat.train.prefetch import Prefetched
+from nanochat.train.sources import RowSteps
 from nanochat.train.trainer import Cadence, Every, Progress, StepSource, train
 
 log = logging.getLogger(__name__)
@@ -84,19 +86,21 @@ def run_training(
     """Train from the newest step checkpoint to the end of the plan and promote the checkpoint directory.
 
     Raises:
-        TrainingError, Interrupted: as `nanochat.train.trainer.train`.
+        TrainingError, ArtifactError, Interrupted: as `nanochat.train.trainer.train`.
     """
     model, plan = training.model, training.plan
-    optimizer = MuonAdamW(model.parameter_groups(), plan, world)
+    accelerate(model, plan, execution.compile, fixed_shapes=isinstance(training.source, RowSteps))
+    optimizer = MuonAdamW(model.parameter_groups(), plan, world, dtype=model.dtype)
     checkpoints = StepCheckpoints(workspace.progress, world, execution.keep_checkpoints)
     progress = Progress(device_batch_size=execution.device_batch_size)
-    state = checkpoints.load_latest(model.device)
+    state = checkpoints.load_latest()
     if state is not None:
         progress = Progress(**state.meta)
         progress.device_batch_size = min(progress.device_batch_size, execution.device_batch_size)
         model.load_state_dict(_below("model.", state.tensors))
         optimizer.load_state_dict(_below("optimizer.", state.tensors))
         log.info("%s: resuming from step %d of %d", workspace.stage, progress.step, plan.steps)
+        del state  # as large as all that is trained
     elif training.optimizer_state is not None:
         optimizer.load_state_dict(training.optimizer_state)
     hardware = hardware_info(model.device)
@@ -111,6 +115,9 @@ def run_training(
         plan.total_batch_size,
         plan.flops,
     )
+    source = training.source
+    if isinstance(source, RowSteps):  # others sample from the weights as they are
+        source = Prefetched(source, plan.steps, device=model.device)
     history = workspace.progress / "metrics.jsonl"
     metrics = None
     if world.is_main:
@@ -129,7 +136,7 @@ def run_training(
         train(
             model,
             optimizer,
-            training.source,
+            source,
             plan,
             checkpoints=checkpoints,
             cadence=Cadence(execution.checkpoint_steps, execution.checkpoint_minutes),
@@ -140,6 +147,8 @@ def run_training(
             peak_flops=peak or measured,
         )
     finally:
+        if isinstance(source, Prefetched):
+            source.close()
         if metrics is not None:
             metrics.close()
     # Twice, because a busy neighbour at one of the times would make the machine look slow and the run fast.
@@ -189,9 +198,3 @@ def run_training(
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def allow_fast_matmul(model: GPT) -> None:
-    """Let float32 products on GPUs use TF32; CPUs keep their exact float32."""
-    if model.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")

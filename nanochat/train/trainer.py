@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from nanochat.data.packing import Batch
 from nanochat.errors import TrainingError
@@ -24,17 +25,23 @@ from nanochat.optim.sharded import MuonAdamW
 from nanochat.runtime import World
 from nanochat.train.accumulate import accumulate
 from nanochat.train.checkpoint import StepCheckpoints, StepState
-from nanochat.train.interrupt import STOPPING, Interrupted, stop_on_signals
+from nanochat.train.interrupt import STOPPING, Interrupted, StopRequest, stop_on_signals
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class StepBatch:
-    """This rank's rows of one step, and what the source wants logged about them (equal on all ranks)."""
+    """This rank's rows of one step, and what the source says about them (equal on all ranks).
+
+    Attributes:
+        metrics: logged with the step.
+        where: in words, the position in the data of all ranks' rows, for errors.
+    """
 
     rows: Batch
     metrics: dict[str, float] = field(default_factory=dict)
+    where: str | None = None
 
 
 class StepSource(Protocol):
@@ -114,17 +121,29 @@ def train(
 
     Raises:
         TrainingError: if loss or gradient are not finite (before the update), or one row does not fit the memory.
-        Interrupted: on SIGTERM or SIGINT, after saving.
+        ArtifactError: if a step checkpoint cannot be written; raised one or more steps later.
+        Interrupted: on SIGTERM or SIGINT, after saving the last completed step.
     """
     clock, saved_at, last_saved = time.perf_counter(), time.perf_counter(), progress.step
     cost = flops_per_token(model.config)
 
+    def tensors() -> dict[str, Tensor]:
+        state = {f"model.{name}": value for name, value in model.state_dict().items()}
+        return state | {f"optimizer.{name}": value for name, value in optimizer.state_dict().items()}
+
+    def tick() -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        progress.seconds, clock = progress.seconds + now - clock, now
+
     def save() -> None:
         nonlocal saved_at, last_saved
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in optimizer.state_dict().items()}
-        checkpoints.save(StepState(progress.step, tensors, vars(progress).copy()))
+        tick()
+        checkpoints.save(StepState(progress.step, tensors(), vars(progress).copy()))
         saved_at, last_saved = time.perf_counter(), progress.step
+        if metrics is not None:
+            # A row of its own: that of the step must be there before its checkpoint is.
+            metrics.log(progress.step, seconds_saving=saved_at - clock)
 
     def run_hooks() -> None:
         for hook in hooks:
@@ -133,58 +152,93 @@ def train(
                 if metrics is not None and values:
                     metrics.log(progress.step, **values)
 
+    if progress.step < plan.steps:
+        checkpoints.reserve(tensors())
     if progress.step == 0:
         run_hooks()
-    with stop_on_signals() as request:
-        while progress.step < plan.steps:
+    with stop_on_signals() as request, checkpoints:
+        # Ranks are at different places of a step when a signal comes: several of them finish it together.
+        should_stop = (lambda: request.made) if world.size == 1 else None
+        while True:
+            overdue = time.perf_counter() - saved_at > 60 * cadence.minutes
+            stop, overdue = _agree(world, request, overdue)
+            by_steps = cadence.steps is not None and progress.step % cadence.steps == 0
+            finished = progress.step >= plan.steps
+            if progress.step > last_saved and (by_steps or overdue or stop or finished):
+                save()
+            if stop:
+                checkpoints.wait()
+                world.barrier()  # the launcher ends all ranks when the first has ended: the main one is the last
+                raise Interrupted(stop, progress.step)
+            if finished:
+                break
+            checkpoints.check()
+
             started = time.perf_counter()
             batch = source.read(progress.step)
             read = time.perf_counter()
+            # Both counts stay on the host, where nothing has to wait for a GPU.
             counts = torch.tensor([batch.rows.valid_targets, batch.rows.tokens], dtype=torch.float64)
-            valid, tokens = world.sum_(counts.to(model.device)).tolist()
+            valid, tokens = world.sum_(counts).tolist()
             size = progress.device_batch_size
-            loss, progress.device_batch_size = accumulate(model, optimizer, batch.rows, max(1.0, valid), size)
-            norm = float(optimizer.reduce())
-            overdue = time.perf_counter() - saved_at > 60 * cadence.minutes
-            # One exchange decides for all ranks: the clock of the main one, the signals of any.
-            flags = [loss, float(overdue and world.is_main), *(float(request.signal_number == s) for s in STOPPING)]
-            summed = world.sum_(torch.tensor(flags, dtype=torch.float64).to(model.device)).tolist()
-            loss, overdue = summed[0] / max(1.0, valid), summed[1] > 0
-            stop = next((number for number, count in zip(STOPPING, summed[2:], strict=True) if count), None)
+            done = accumulate(model, optimizer, batch.rows, max(1.0, valid), size, should_stop)
+            if done is None:  # the weights are still those of the step before
+                continue
+            summed, progress.device_batch_size = done
+            norm = optimizer.reduce()
+            # The one place of a step where the host waits for a GPU.
+            loss, norm = torch.stack([world.sum_(summed), norm.double()]).tolist()
+            loss /= max(1.0, valid)
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(
-                    f"step {progress.step + 1}: loss {loss:g}, gradient norm {norm:g} are not finite; the weights were "
-                    f"not changed. The last step checkpoint is of step {last_saved}, in {checkpoints.folder}. Lower "
-                    "the learning rates or set grad_clip, and run again"
-                )
+                checkpoints.wait()  # it is named as good
+                raise _not_finite(progress.step + 1, batch.where, loss, norm, last_saved, checkpoints)
             multiplier = lr_multiplier(plan, progress.step)
             if valid:
                 clip = 1.0 if plan.grad_clip is None else min(1.0, plan.grad_clip / (norm + 1e-6))
-                optimizer.step(multiplier, momentum(plan, progress.step), clip)
+                checkpoints.before_update()
+                optimizer.step(multiplier, momentum(plan, progress.step), clip, wait=False)
             now = time.perf_counter()
             progress.step += 1
             progress.tokens += int(tokens)
             progress.step_seconds += now - started
             progress.update_seconds += now - read
             if metrics is not None:
-                rate = tokens / (now - started)
                 values = {
                     "loss": loss,
                     "lr": multiplier,
                     "grad_norm": norm,
                     "tokens": progress.tokens,
                     "targets": valid,
+                    "tokens_per_second": tokens / (now - started),
+                    "seconds": now - started,
+                    "seconds_data": read - started,
+                    "seconds_update": now - read,
                 }
-                values |= {"tokens_per_second": rate, "seconds": now - started, "seconds_update": now - read}
                 if peak_flops:
                     values["mfu"] = tokens / (now - read) * cost / peak_flops
                 metrics.log(progress.step, **values, **batch.metrics)
+            optimizer.wait()
             run_hooks()
-            progress.seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
-            by_steps = cadence.steps is not None and progress.step % cadence.steps == 0
-            if by_steps or overdue or stop or progress.step == plan.steps:
-                save()
-            if stop and progress.step < plan.steps:
-                raise Interrupted(stop, progress.step)
+    tick()
     return progress
+
+
+def _agree(world: World, request: StopRequest, overdue: bool) -> tuple[int, bool]:
+    """One decision for all ranks: the signal that any has got (0: none), and the clock of the main one."""
+    flags = torch.tensor([overdue and world.is_main, *(request.signal_number == number for number in STOPPING)])
+    late, *signals = world.sum_(flags.double()).tolist()
+    stop = next((number for number, count in zip(STOPPING, signals, strict=True) if count), 0)
+    return stop, late > 0
+
+
+def _not_finite(
+    step: int, where: str | None, loss: float, norm: float, last_saved: int, checkpoints: StepCheckpoints
+) -> TrainingError:
+    place = f" on the data of {where}" if where else ""
+    saved = f"The last step checkpoint is of step {last_saved}, in {checkpoints.folder}"
+    if not last_saved:
+        saved = "There is no step checkpoint yet"
+    return TrainingError(
+        f"step {step}: loss {loss:g}, gradient norm {norm:g} are not finite{place}; the weights were not changed. "
+        f"{saved}. Lower the learning rates or set grad_clip, and run again"
+    )

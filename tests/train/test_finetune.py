@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from nanochat.artifact import verify
 from nanochat.config import (
@@ -34,14 +33,6 @@ ONE = MixtureSettings(epochs=1)
 
 class PowerCutError(Exception):
     """Stands for a kill where the test goes on in the same process."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

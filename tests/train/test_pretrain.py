@@ -1,10 +1,10 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from nanochat.artifact import verify
 from nanochat.errors import ArtifactError
@@ -27,12 +27,9 @@ def launch(*arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[st
 @pytest.fixture(scope="module")
 def whole(tiny_data, tmp_path_factory):
     """An uninterrupted run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "base"
     worker.run(tiny_data, out)
-    yield out
-    torch.set_num_threads(threads)
+    return out
 
 
 def test_it_learns_and_writes_a_whole_checkpoint(whole):
@@ -70,25 +67,60 @@ def test_killed_anywhere_it_ends_with_the_same_weights(tiny_data, whole, tmp_pat
 
 
 def test_sigterm_saves_and_exits_with_143(tiny_data, whole, tmp_path):
-    done = launch(tiny_data, tmp_path / "base", "terminate", 4)
+    done = launch(tiny_data, tmp_path / "base", "terminate", 5)
     assert done.returncode == 143, done.stderr
     (progress,) = (tmp_path / ".progress" / "base").glob("*/steps")
     assert max(path.name for path in progress.iterdir()) == "00000005"
     assert worker.run(tiny_data, tmp_path / "base").digest == verify(whole).digest
 
 
-def test_two_ranks_train_the_same_model(tiny_data, whole, tmp_path):
-    done = launch(tiny_data, tmp_path / "base", ranks=2)
+@pytest.fixture(scope="module")
+def together(tiny_data, tmp_path_factory):
+    """The same run on two ranks."""
+    out = tmp_path_factory.mktemp("together") / "base"
+    done = launch(tiny_data, out, ranks=2)
     assert done.returncode == 0, done.stderr
+    return out
+
+
+def assert_equal_to_rounding(ours, reference):
     for name in ("model.safetensors", "optimizer.safetensors"):
-        alone, together = load_tensors(whole / name), load_tensors(tmp_path / "base" / name)
-        assert alone.keys() == together.keys()
-        for key in alone:
-            assert distance(together[key], alone[key]) < 0.01, key
-    losses = [
-        [row["loss"] for row in read_metrics(p / "metrics.jsonl") if "loss" in row] for p in (whole, tmp_path / "base")
-    ]
+        found, expected = load_tensors(ours / name), load_tensors(reference / name)
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert distance(found[key], expected[key]) < 0.01, key
+    losses = [[row["loss"] for row in read_metrics(p / "metrics.jsonl") if "loss" in row] for p in (ours, reference)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_two_ranks_train_the_same_model(whole, together):
+    assert_equal_to_rounding(together, whole)
+
+
+def test_killed_on_two_ranks_it_goes_on_on_two_and_on_one(tiny_data, whole, together, tmp_path):
+    out = tmp_path / "killed" / "base"
+    done = launch(tiny_data, out, "kill", 5, ranks=2)
+    assert done.returncode != 0
+    assert not out.exists()
+    (steps,) = (tmp_path / "killed" / ".progress" / "base").glob("*/steps")
+    assert "00000002" in {path.name for path in steps.iterdir()}
+    shutil.copytree(tmp_path / "killed", tmp_path / "alone")
+    done = launch(tiny_data, out, ranks=2)
+    assert done.returncode == 0, done.stderr
+    # The first steps were not made again: their times are those of the first run.
+    first = (tmp_path / "alone" / ".progress" / "base").glob("*/metrics.jsonl")
+    before, after = read_metrics(*first), read_metrics(out / "metrics.jsonl")
+    assert [row for row in before if row["step"] <= 2] == [row for row in after if row["step"] <= 2]
+    assert verify(out).digest == verify(together).digest
+    worker.run(tiny_data, tmp_path / "alone" / "base")
+    assert_equal_to_rounding(tmp_path / "alone" / "base", whole)
+
+
+def test_sigterm_on_two_ranks_ends_the_step_and_saves(tiny_data, together, tmp_path):
+    done = launch(tiny_data, tmp_path / "base", "terminate", 5, ranks=2)
+    assert done.returncode != 0
+    (progress,) = (tmp_path / ".progress" / "base").glob("*/steps")
+    assert max(path.name for path in progress.iterdir()) == "00000006"
 
 
 def test_tokens_of_another_tokenizer_are_refused(tiny_data, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from nanochat.config import BaseSettings, ModelSettings
 from nanochat.data.packing import Batch
-from nanochat.errors import TrainingError
+from nanochat.errors import ArtifactError, TrainingError
 from nanochat.metrics import Metrics, read_metrics
 from nanochat.model.gpt import GPT
 from nanochat.model.scaling import base_plan, model_config
@@ -68,13 +68,19 @@ def start(tmp_path, device_batch_size=8, plan=PLAN, source=None, hooks=(), caden
     return model, progress
 
 
+def logged(folder) -> list[dict[str, float]]:
+    """The rows of the steps."""
+    return [row for row in read_metrics(folder / "metrics.jsonl") if "loss" in row]
+
+
 def test_loss_falls_and_is_the_mean_over_valid_targets(tmp_path):
     _, progress = start(tmp_path)
-    rows = read_metrics(tmp_path / "metrics.jsonl")
+    rows = logged(tmp_path)
     assert rows[0]["loss"] == pytest.approx(math.log(64), abs=0.01)
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.2
     assert progress.tokens == rows[-1]["tokens"] == 6 * 8 * 32
     assert rows[-1]["targets"] == 8 * 29
+    assert all(0 <= row["seconds_data"] <= row["seconds"] for row in rows)
 
 
 def test_micro_batches_do_not_change_the_model(tmp_path):
@@ -133,10 +139,26 @@ class Poisoned:
         return batch
 
 
+def test_the_time_that_saving_takes_is_logged(tmp_path):
+    start(tmp_path, cadence=Cadence(4, 60.0))
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "seconds_saving" in row]
+    assert [row["step"] for row in rows] == [4, 6]
+    assert StepCheckpoints(tmp_path, ALONE).load_latest().meta["seconds"] > sum(
+        row["seconds"] for row in logged(tmp_path)
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_training(tmp_path):
+    (tmp_path / "steps").write_text("in the way")
+    with pytest.raises(ArtifactError, match="step 2 cannot be written"):
+        start(tmp_path, cadence=Cadence(2, 60.0))
+    assert len(logged(tmp_path)) <= 4  # the next save has to know, if no step before it did
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
-    with pytest.raises(TrainingError, match=r"step 4: .*step checkpoint is of step 2"):
+    with pytest.raises(TrainingError, match=r"step 4: .*epoch 1, rows 24 to 31 .*step checkpoint is of step 2"):
         start(tmp_path, source=Poisoned(3), cadence=Cadence(2, 60.0))
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert [row["step"] for row in logged(tmp_path)] == [1, 2, 3]
     saved = StepCheckpoints(tmp_path, ALONE).load_latest()
     assert saved.step == 2
     assert all(value.isfinite().all() for value in saved.tensors.values())
@@ -160,8 +182,37 @@ def test_a_signal_saves_and_stops(tmp_path, number, code):
     with pytest.raises(Interrupted) as stopped:
         start(tmp_path, source=Signalled(2, number))
     assert stopped.value.code == code
-    assert StepCheckpoints(tmp_path, ALONE).load_latest().step == 3
+    assert StepCheckpoints(tmp_path, ALONE).load_latest().step == 2
     assert signal.getsignal(number) is before
+
+
+class Terminated(GPT):
+    """Gets a signal in the first of two micro-batches of the fourth step."""
+
+    calls = 0
+
+    def weighted_loss(self, tokens, targets, weights, segments=None):
+        self.calls += 1
+        if self.calls == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert self.calls <= 7, "the step was not abandoned"
+        return super().weighted_loss(tokens, targets, weights, segments)
+
+
+def test_a_signal_within_a_step_abandons_it_and_saves_the_one_before(tmp_path):
+    with pytest.raises(Interrupted) as stopped:
+        start(tmp_path, 4, model_type=Terminated)
+    assert stopped.value.step == 3
+    saved = StepCheckpoints(tmp_path, ALONE).load_latest()
+    assert (saved.step, saved.meta["step"], saved.meta["tokens"]) == (3, 3, 3 * 8 * 32)
+    assert len(logged(tmp_path)) == 3
+    # Its weights are those of a run that saved after the third step.
+    (tmp_path / "other").mkdir()
+    with pytest.raises(TrainingError):
+        start(tmp_path / "other", 4, source=Poisoned(3), cadence=Cadence(3, 60.0))
+    other = StepCheckpoints(tmp_path / "other", ALONE).load_latest()
+    assert other.tensors.keys() == saved.tensors.keys()
+    assert all(torch.equal(value, saved.tensors[name]) for name, value in other.tensors.items())
 
 
 def test_hooks_run_when_due(tmp_path):

@@ -12,12 +12,12 @@ from nanochat.artifact import Manifest
 from nanochat.config import BaseSettings, ModelSettings
 from nanochat.config.stages import BaseStage
 from nanochat.runtime import World
-from nanochat.train import checkpoint, pretrain, sources
+from nanochat.train import checkpoint, prefetch, pretrain
 from nanochat.train.execution import Execution
 
 SETTINGS = BaseStage(
     depth=2,
-    model=ModelSettings(sequence_length=64, aspect_ratio=16, head_dim=16),
+    model=ModelSettings(sequence_length=64, aspect_ratio=16, head_dim=16, precision="float32"),
     base=BaseSettings(
         steps=8,
         total_batch_size=512,
@@ -48,25 +48,29 @@ def run(data: Path, out: Path, execution: Execution = EXECUTION, settings: BaseS
 
 
 def send_at(step: int, number: int, in_save: bool) -> None:
-    """Send this process a signal when the 0-based `step` reads its rows, or when the step's state is being saved."""
+    """Send this process a signal when training asks for the rows of the 0-based `step`, or while a state is written.
+
+    The second is done by the thread that writes, at the end of the file, when `step` / 2 checkpoints are there.
+    """
     if in_save:
         original = checkpoint.save_tensors
 
-        def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-            original(path, tensors)
-            if path.parent.parent.name == "steps" and len(list(path.parent.parent.glob("0*"))) == step // 2:
+        def save(path: Path, tensors: dict[str, torch.Tensor]) -> str:
+            digest = original(path, tensors)
+            if len(list(path.parent.parent.glob("0*"))) == step // 2:
                 os.kill(os.getpid(), number)
+            return digest
 
         checkpoint.save_tensors = save
         return
-    read = sources.RowSteps.read
+    read = prefetch.Prefetched.read
 
-    def reading(self: sources.RowSteps, at: int) -> object:
+    def reading(self: prefetch.Prefetched, at: int) -> object:
         if at == step:
             os.kill(os.getpid(), number)
         return read(self, at)
 
-    sources.RowSteps.read = reading
+    prefetch.Prefetched.read = reading
 
 
 if __name__ == "__main__":

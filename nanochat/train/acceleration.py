@@ -1,0 +1,64 @@
+"""How a model is made fast on the device it trains on; the results stay the same up to rounding.
+
+Every choice here depends on the device, the model and the plan only, never on a measurement, so that a resumed run
+makes the same ones and continues bit by bit.
+"""
+
+import logging
+import shutil
+from typing import Literal
+
+import torch
+
+from nanochat.errors import DeviceError
+from nanochat.model.gpt import GPT
+from nanochat.model.kernels import probe
+from nanochat.model.scaling import Plan
+from nanochat.runtime import keep_freed_memory
+
+log = logging.getLogger(__name__)
+
+TRUSTED_KERNELS = frozenset({"cross_entropy", "symmetric"})
+"""Triton kernels in use where they run; the others wait for a measurement that shows them worth having."""
+_CPU_COMPILE_FLOPS = 1e15
+"""Compiling takes a CPU about a minute and gains a tenth: worth it from about an hour of training on."""
+
+
+def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "never"], *, fixed_shapes: bool) -> None:
+    """Choose products, kernels and compilation for training.
+
+    Args:
+        model: on its device, with its compute type set.
+        plan: of the run.
+        compile_when: `execution.compile`.
+        fixed_shapes: whether all micro-batches but the last of a step have the same shape; RL's do not.
+    """
+    if model.config.precision == "fp8":
+        _check_fp8(model.device)
+        model.use_fp8()
+    if model.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        model.kernels = probe(model.device) & TRUSTED_KERNELS
+        compiled = compile_when != "never"
+    else:
+        keep_freed_memory()
+        if not torch.cpu._is_amx_tile_supported():
+            # Sends float32 products to oneDNN, which is faster than MKL on AMD and, without AMX, as exact.
+            torch.set_float32_matmul_precision("medium")
+        long = plan.flops >= _CPU_COMPILE_FLOPS and shutil.which("g++") is not None
+        compiled = compile_when == "always" or (compile_when == "auto" and long)
+    if compiled:
+        model.compile_training(dynamic=None if fixed_shapes else True)
+    log.info(
+        "%s on %s: %s%s",
+        str(model.dtype).removeprefix("torch.") if model.config.precision != "fp8" else "fp8",
+        model.device,
+        "compiled" if compiled else "not compiled",
+        f", kernels {', '.join(sorted(model.kernels))}" if model.kernels else "",
+    )
+
+
+def _check_fp8(device: torch.device) -> None:
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        name = torch.cuda.get_device_name(device)
+        raise DeviceError(f"model.precision = fp8: {name} has no 8-bit products; set model.precision: bfloat16")
