@@ -161,6 +161,8 @@ def set_deterministic(seed: int) -> None:
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling every new tensor with NaN would only help to find errors, at the price of a pass over its memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def has_bfloat16(device: "torch.device") -> bool:

@@ -14,10 +14,10 @@ from nanochat.model.scaling import count_parameters
 
 AttentionWay = Literal["dense", "tiled", "flex"]
 
-CPU_OVERHEAD = 300 * 2**20
+CPU_OVERHEAD = 330 * 2**20
 """Resident memory of a process that has loaded torch and this package and trained a step of next to nothing."""
-CPU_FRAGMENTATION = 0.06
-"""Share of what is allocated and freed in a step that the C library cannot use again for blocks of another size."""
+CPU_FRAGMENTATION = 0.55
+"""What is allocated and freed in a step leaves gaps in a heap that is never handed back, as share of its size."""
 CUDA_OVERHEAD = 256 * 2**20
 """Workspaces of cuBLAS and small tensors, inside what torch's allocator counts. The context itself (0.5 to 1 GB) lies
 outside of it, and is in use already when free memory is asked for."""
@@ -234,7 +234,8 @@ def training_memory(config: GPTConfig, *, rows: int, settings: MemorySettings | 
     attention = scores + _masks(config, rows, settings)
     overhead = CUDA_OVERHEAD
     if cpu:
-        overhead = CPU_OVERHEAD + int(CPU_FRAGMENTATION * (casts + kept + outside + attention + working))
+        gaps = 0.0 if settings.recompute else CPU_FRAGMENTATION
+        overhead = CPU_OVERHEAD + int(gaps * (casts + kept + outside + attention + working))
     return Memory(
         weights=weights,
         gradients=gradients,
