@@ -1,8 +1,8 @@
 """How much memory a process may use: of its device, of the machine, of its control group; and signs of having had none.
 
 On CPUs and on machines whose GPU shares the CPU's memory, what counts is what the kernel calls available: free memory
-as CUDA reports it counts page cache as used there (docs/REFERENCE of the DGX Spark), and a process that takes the rest
-freezes the host before any error comes.
+as CUDA reports it counts page cache as used there, and a process that takes the rest freezes the host before any error
+comes.
 """
 
 import os

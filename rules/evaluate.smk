@@ -49,7 +49,7 @@ rule base_eval:
         *settings("base_eval"),
     message:
         "Evaluating the base model: bits per byte and CORE-format tasks;"
-        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base_eval --out {output:q} --model {input.model:q}"
         " --bundle {input.bundle:q} --train-tokens {input.train:q} --val-tokens {input.val:q}"
@@ -81,7 +81,7 @@ rule chat_eval:
     message:
         "Evaluating {wildcards.stage} on "
         f"{', '.join(cfg.chat_eval.tasks)};"
-        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.chat_eval --stage {wildcards.stage} --out {output:q}"
         " --model {input.model:q} --data {resources.data:q} --device {resources.device}"

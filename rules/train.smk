@@ -2,8 +2,8 @@
 INPUTS   results/<run>/tokenizer/, token folders, task files
 OUTPUTS  results/<run>/{base,mid,sft,rl}/ : checkpoint directories, each with a manifest
 RERUN    a killed job goes on from its newest step checkpoint (results/<run>/.progress/); a changed setting starts anew
-HOW      resources: launch (python or torchrun …), gpu, device_batch_size (rows per device and micro-batch), where
-         data lie, when checkpoints are saved, what wandb does; none of them ever reruns a stage
+HOW      resources: launch (python or torchrun …), gpu, device_batch_size (rows per device and micro-batch, or
+         auto), where data lie, when checkpoints are saved, what wandb does; none of them ever reruns a stage
 """
 
 import json
@@ -40,7 +40,7 @@ rule base:
         *settings("base"),
     message:
         f"Pretraining d{cfg.depth} ({cfg.model.arch}): {plan.steps:,} steps of {plan.total_batch_size:,} tokens;"
-        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base --out {output:q} --tokenizer {input.tokenizer:q}"
         " --train-tokens {input.train:q} --val-tokens {input.val:q} --device {resources.device}"
@@ -76,7 +76,7 @@ rule mid:
         *settings("mid"),
     message:
         f"Midtraining on {', '.join(cfg.mid.mixture)}: steps of {batch('mid'):,} tokens;"
-        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.mid --out {output:q} --init {input.init:q} --data {resources.data:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
@@ -110,7 +110,7 @@ rule sft:
         *settings("sft"),
     message:
         f"Fine-tuning on {', '.join(cfg.sft.mixture)}: steps of {batch('sft'):,} tokens;"
-        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+        " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.sft --out {output:q} --init {input.init:q} --data {resources.data:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
@@ -147,7 +147,7 @@ if cfg.rl.enabled:
         message:
             f"Reinforcement learning on {cfg.rl.task}: steps of {cfg.rl.prompts_per_step} problems"
             f" × {cfg.rl.samples_per_prompt} samples;"
-            " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size} rows"
+            " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
         shell:
             "{resources.launch} -m workflow_scripts.rl --out {output:q} --init {input.init:q} --data {resources.data:q}"
             " --device {resources.device} --device-batch-size {resources.device_batch_size}"

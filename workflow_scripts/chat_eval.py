@@ -12,6 +12,7 @@ from workflow_scripts.command import add_device, add_settings, parser, run
 def main() -> None:
     """Parse and evaluate."""
     from nanochat.evaluate.chat_eval import run as evaluate
+    from nanochat.evaluate.device_batch import evaluation_rows
     from nanochat.runtime import World
 
     arguments = parser(__doc__)
@@ -31,7 +32,7 @@ def main() -> None:
             model=given.model,
             data=given.data,
             world=world,
-            device_batch_size=given.device_batch_size,
+            device_batch_size=evaluation_rows(given.device_batch_size, given.model, world),
         )
 
 

@@ -7,9 +7,9 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from nanochat.config import ExecutionSettings, WandbSettings
+from nanochat.config import ExecutionSettings, WandbSettings, parse_device_batch_size
 from nanochat.errors import NanochatError
 
 if TYPE_CHECKING:
@@ -26,10 +26,23 @@ def add_settings(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the stage")
 
 
+def _device_batch_size(text: str) -> int | Literal["auto"]:
+    try:
+        return parse_device_batch_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_device(arguments: argparse.ArgumentParser) -> None:
     """Flags that say on what a stage runs."""
     arguments.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    arguments.add_argument("--device-batch-size", type=int, default=32, help="rows per device and micro-batch")
+    arguments.add_argument(
+        "--device-batch-size",
+        type=_device_batch_size,
+        default="auto",
+        metavar="ROWS",
+        help="rows per device and micro-batch, or auto: as many as fit the memory",
+    )
 
 
 def add_training(arguments: argparse.ArgumentParser) -> None:
@@ -47,6 +60,7 @@ def execution(given: argparse.Namespace) -> "Execution":
 
     return Execution(
         device_batch_size=given.device_batch_size,
+        activation_checkpointing=given.execution.activation_checkpointing,
         checkpoint_steps=given.execution.checkpoint_steps,
         checkpoint_minutes=given.execution.checkpoint_minutes,
         keep_checkpoints=given.execution.keep_checkpoints,

@@ -11,6 +11,7 @@ from nanochat.config.evaluation import (
     ExecutionSettings,
     ReportSettings,
     WandbSettings,
+    parse_device_batch_size,
 )
 from nanochat.config.layout import Layout
 from nanochat.config.run import RunConfig, load_config, merge, read_yaml
@@ -58,6 +59,7 @@ __all__ = [
     "load_config",
     "merge",
     "pairs_of",
+    "parse_device_batch_size",
     "parse_pairs",
     "read_yaml",
 ]

@@ -1,8 +1,8 @@
 """Settings of evaluation, report and chat."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nanochat.config.base import Settings
 
@@ -73,6 +73,20 @@ class WandbSettings(Settings):
     """Project the runs are filed under."""
 
 
+def parse_device_batch_size(value: object) -> int | Literal["auto"]:
+    """Rows of a micro-batch: a whole number from 1 on, also as text, or `auto`.
+
+    Raises:
+        ValueError: in one line that names the value.
+    """
+    if value == "auto":
+        return "auto"
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"device_batch_size = {value!r}: expected auto, or a number of rows from 1 on")
+    return number
+
+
 class ExecutionSettings(Settings):
     """How training runs on this machine; nothing here changes the artifact or triggers a rerun."""
 
@@ -82,9 +96,14 @@ class ExecutionSettings(Settings):
     """Minutes between step checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Step checkpoints kept per stage."""
-    device_batch_size: int = Field(default=32, ge=1)
-    """Rows per device and micro-batch, where a profile sets no `device_batch_size` resource; halved when memory runs
-    out. The total batch, and so the result, stays."""
+    device_batch_size: Annotated[int | Literal["auto"], BeforeValidator(parse_device_batch_size)] = "auto"
+    """Rows per device and micro-batch, where a profile sets no `device_batch_size` resource. `auto`: the largest power
+    of two that the model of memory says fits, with headroom (on a CPU 8,192 tokens at most, since more are no faster
+    there); evaluations take 32, or what fits. Halved when memory runs out. The total batch, and so the result, stays.
+    """
+    activation_checkpointing: Literal["auto", "always", "never"] = "auto"
+    """Whether blocks are computed again in the backward pass instead of keeping what they computed; the result stays
+    up to rounding. `auto`: only where not a single row fits otherwise, or, on a GPU, fewer than four."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Whether training is compiled; `auto` does it on GPUs, and on CPUs where the run is long enough (hours) to earn
     back the minute it takes and there is a C++ compiler."""

@@ -85,6 +85,7 @@ class Attention(nn.Module):
         self.layer, self.config = layer, config
         self.window = config.windows[layer]
         self.scale = config.attention_sharpness / math.sqrt(config.head_dim)
+        self.attend = attend
         kv_width = config.kv_heads * config.head_dim
         self.query = Linear(config.width, config.heads * config.head_dim)
         self.key = Linear(config.width, kv_width)
@@ -107,7 +108,7 @@ class Attention(nn.Module):
         q, k = norm(rotate(q, context.cos, context.sin)), norm(rotate(k, context.cos, context.sin))
         if context.cache is not None and context.positions is not None:
             k, v = context.cache.extend(self.layer, k, v, context.positions, context.longest)
-        return self.output(attend(q, k, v, context.masks[self.window], self.scale))
+        return self.output(self.attend(q, k, v, context.masks[self.window], self.scale))
 
 
 class MLP(nn.Module):
@@ -319,6 +320,10 @@ class GPT(nn.Module):
         Args:
             dynamic: as in `torch.compile`.
         """
+        if self.device.type == "cpu":
+            # Tiles differ from batch to batch: compiled, each set of them would be a program of its own.
+            for block in self.blocks:
+                block.attention.attend = torch.compiler.disable(attend)
         self._training_trunk = torch.compile(self._trunk, fullgraph=self.device.type != "cpu", dynamic=dynamic)
 
     @contextmanager

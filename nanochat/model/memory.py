@@ -14,10 +14,11 @@ from nanochat.model.scaling import count_parameters
 
 AttentionWay = Literal["dense", "tiled", "flex"]
 
-CPU_OVERHEAD = 330 * 2**20
+CPU_OVERHEAD = 360 * 2**20
 """Resident memory of a process that has loaded torch and this package and trained a step of next to nothing."""
-CPU_FRAGMENTATION = 0.55
-"""What is allocated and freed in a step leaves gaps in a heap that is never handed back, as share of its size."""
+CPU_GAPS, CPU_GAPS_RETURNED = 0.55, 0.15
+"""What is allocated and freed in a step leaves gaps in the heap, as share of its size: measured with glibc 2.36 where
+freed memory is kept, and where large blocks are handed back, as training does when it recomputes."""
 CUDA_OVERHEAD = 256 * 2**20
 """Workspaces of cuBLAS and small tensors, inside what torch's allocator counts. The context itself (0.5 to 1 GB) lies
 outside of it, and is in use already when free memory is asked for."""
@@ -226,7 +227,8 @@ def training_memory(config: GPTConfig, *, rows: int, settings: MemorySettings | 
     loss = _loss(config, positions, settings)
     if settings.recompute:
         one, one_scores = max(blocks, key=sum)
-        kept = (2 if config.arch == "modern" else 1) * config.depth * positions * config.width * settings.itemsize
+        # Inputs of the blocks and of `mix`; the first block's is counted with the embeddings.
+        kept = ((2 if config.arch == "modern" else 1) * config.depth - 1) * positions * config.width * settings.itemsize
         scores = 0.0
         working += rows * (one + one_scores) + _matrix_bytes(config, settings)
         casts = 0.0
@@ -234,7 +236,7 @@ def training_memory(config: GPTConfig, *, rows: int, settings: MemorySettings | 
     attention = scores + _masks(config, rows, settings)
     overhead = CUDA_OVERHEAD
     if cpu:
-        gaps = 0.0 if settings.recompute else CPU_FRAGMENTATION
+        gaps = CPU_GAPS_RETURNED if settings.recompute else CPU_GAPS
         overhead = CPU_OVERHEAD + int(gaps * (casts + kept + outside + attention + working))
     return Memory(
         weights=weights,
@@ -249,3 +251,45 @@ def training_memory(config: GPTConfig, *, rows: int, settings: MemorySettings | 
         update=int(_update(config, settings)),
         saving=saving,
     )
+
+
+def largest_batch(config: GPTConfig, budget: int, *, most: int, settings: MemorySettings | None = None) -> int:
+    """The largest power of two of rows, `most` at most, whose training fits.
+
+    Args:
+        config: shape of the model.
+        budget: bytes.
+        most: rows, at least 1.
+        settings: as in `training_memory`.
+
+    Returns:
+        Rows of a micro-batch; 0 if not even one fits.
+    """
+    rows = 1 << (most.bit_length() - 1)
+    while rows and training_memory(config, rows=rows, settings=settings).total > budget:
+        rows //= 2
+    return rows
+
+
+def inference_memory(config: GPTConfig, *, rows: int, settings: MemorySettings) -> int:
+    """Bytes at the peak of evaluation with full rows: generation with its cache, or the losses of whole rows.
+
+    Args:
+        config: shape of the model.
+        rows: generated at a time, or in one forward pass.
+        settings: device and compute type.
+    """
+    counts = count_parameters(config)
+    cpu, itemsize = settings.device == "cpu", settings.itemsize
+    positions = rows * config.sequence_length
+    keys = config.kv_heads * config.head_dim
+    # Prompts are read into a cache of their own, and copied.
+    cache = 2 * 2 * config.depth * positions * keys * itemsize
+    masks = len(set(config.windows)) * rows * config.sequence_length**2 * itemsize
+    # The stream and its embedding twice, queries to values, the MLP's inside and its square.
+    passing = positions * (4 * config.width + 4 * config.heads * config.head_dim + 12 * config.width) * itemsize
+    logits = 5 * min(positions * config.vocab_size, _CPU_LOSS_CHUNK if cpu else _CUDA_LOSS_CHUNK)
+    last = 2 * 4 * rows * config.vocab_size
+    overhead = CPU_OVERHEAD if cpu else CUDA_OVERHEAD
+    casts = 0 if itemsize == 4 else config.vocab_size * config.width * itemsize
+    return 4 * counts["total"] + overhead + casts + cache + masks + passing + max(logits, last)

@@ -137,7 +137,6 @@ class _TiledAttention(torch.autograd.Function):
         return dq.mul_(ctx.scale), dk.mul_(ctx.scale).to(k.dtype), dv.to(v.dtype), None, None
 
 
-@torch.compiler.disable  # tiles differ from batch to batch: compiled, each set of them would be a new program
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tiles: Tiles, scale: float) -> Tensor:
     """Scaled dot product attention over tiles.
 

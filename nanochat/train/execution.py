@@ -11,7 +11,9 @@ class Execution:
     """The part of a stage's arguments that is not in its settings.
 
     Attributes:
-        device_batch_size: rows in one forward pass of one rank; halved on out-of-memory.
+        device_batch_size: rows in one forward pass of one rank; `auto`: as many as fit the memory; halved on
+            out-of-memory.
+        activation_checkpointing: whether blocks are computed again in the backward pass; see `ExecutionSettings`.
         checkpoint_steps: steps between step checkpoints; None leaves it to the clock.
         checkpoint_minutes: minutes between step checkpoints.
         keep_checkpoints: step checkpoints kept.
@@ -20,7 +22,8 @@ class Execution:
         run: name of the run, for wandb.
     """
 
-    device_batch_size: int = 32
+    device_batch_size: int | Literal["auto"] = "auto"
+    activation_checkpointing: Literal["auto", "always", "never"] = "auto"
     checkpoint_steps: int | None = None
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2

@@ -22,7 +22,7 @@ from nanochat.train.mixture import Mixture, Rendered, build, shown_conversations
 from nanochat.train.samples import answers
 from nanochat.train.sources import RowSteps
 from nanochat.train.stage import OPTIMIZER, Training, promote_if_finished, run_training
-from nanochat.train.trainer import Every
+from nanochat.train.trainer import Every, Progress
 
 _BEFORE = {"mid": ("base",), "sft": ("mid", "base")}
 
@@ -118,22 +118,28 @@ def run(
         base_plan = Plan.from_dict(before.metrics["base_plan"])
         plan = finetune_plan(base_plan, own, source.rows_per_epoch, model.config, seen_steps)
         validation = _Validation(mixture.validation(), length, tokenizer.token_bytes, own.eval_tokens)
-        batch = execution.device_batch_size
+        progress = Progress()
+
+        def evaluate() -> dict[str, float]:
+            return validation.overall(model, progress.device_batch_size, world)
+
         training = Training(
             model=model,
             tokenizer=tokenizer,
             plan=plan,
             base_plan=base_plan,
             source=RowSteps(source, plan.rows_per_step, world),
-            hooks=[Every(own.eval_every, lambda: validation.overall(model, batch, world), at_start=True)],
+            hooks=[Every(own.eval_every, evaluate, at_start=True)],
             samples=lambda: answers(model, tokenizer, shown_conversations(mixture, data)),
             optimizer_state=optimizer_state,
             keep_optimizer=stage == "mid",
+            progress=progress,
             final_metrics=lambda: {
-                "val_loss_by_task": validation.by_task(model, batch, world),
+                "val_loss_by_task": validation.by_task(model, progress.device_batch_size, world),
                 "rows_per_epoch": source.rows_per_epoch,
                 "epochs": plan.steps * plan.rows_per_step / source.rows_per_epoch,
                 "conversations": {name: count for name, (_, count) in mixture.parts.items()},
             },
         )
+        del optimizer_state  # large, and of no use once it is loaded
         return run_training(training, workspace, settings.model_dump(mode="json"), execution, world)

@@ -16,7 +16,7 @@ from nanochat.train.execution import Execution
 from nanochat.train.samples import continuations
 from nanochat.train.sources import RowSteps
 from nanochat.train.stage import Training, promote_if_finished, run_training
-from nanochat.train.trainer import Every
+from nanochat.train.trainer import Every, Progress
 
 
 def beginnings(tokens: TokenFile, tokenizer: Tokenizer, count: int = 4, length: int = 8) -> tuple[str, ...]:
@@ -77,8 +77,10 @@ def run(
         validation = TokenRows([held_out], length, settings.seed, vocabulary.bos)
         token_bytes = vocabulary.token_bytes
 
+        progress = Progress()
+
         def evaluate() -> dict[str, float]:
-            batch = execution.device_batch_size
+            batch = progress.device_batch_size
             return {"val_bpb": bits_per_byte(model, validation, token_bytes, settings.base.eval_tokens, batch, world)}
 
         prompts = settings.base.sample_prompts or tuple(sample_prompts) or beginnings(held_out, vocabulary)
@@ -91,6 +93,7 @@ def run(
             hooks=[Every(settings.base.eval_every, evaluate, at_start=True)],
             samples=lambda: continuations(model, vocabulary, prompts),
             keep_optimizer=True,
+            progress=progress,
             final_metrics=lambda: {
                 "rows_per_epoch": source.rows_per_epoch,
                 "epochs": plan.steps * plan.rows_per_step / source.rows_per_epoch,

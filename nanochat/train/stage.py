@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nanochat.artifact import Manifest, Workspace, read_manifest
 from nanochat.data.tokenizer import Tokenizer
+from nanochat.headroom import return_freed_memory
 from nanochat.metrics import Metrics, read_metrics
 from nanochat.model.checkpoint import save_model, save_tensors
 from nanochat.model.gpt import GPT
@@ -20,6 +21,7 @@ from nanochat.optim.sharded import MuonAdamW
 from nanochat.runtime import World, hardware_info, measured_matmul_flops, peak_flops, peak_memory_bytes
 from nanochat.train.acceleration import accelerate
 from nanochat.train.checkpoint import StepCheckpoints
+from nanochat.train.device_batch import DeviceBatch, DeviceBatchRecord, memory_settings
 from nanochat.train.execution import Execution
 from nanochat.train.prefetch import Prefetched
 from nanochat.train.sources import RowSteps
@@ -62,6 +64,8 @@ class Training:
     """Whether the checkpoint directory gets the optimizer's state for the next stage."""
     final_metrics: Callable[[], dict[str, Any]] = dict
     """More for the manifest, measured after the last step."""
+    progress: Progress = field(default_factory=Progress)
+    """Filled by `run_training`: hooks find there how many rows fit the memory."""
 
 
 def _history(path: Path) -> dict[str, Any]:
@@ -90,19 +94,25 @@ def run_training(
     """
     model, plan = training.model, training.plan
     accelerate(model, plan, execution.compile, fixed_shapes=isinstance(training.source, RowSteps))
-    optimizer = MuonAdamW(model.parameter_groups(), plan, world, dtype=model.dtype)
+    record = DeviceBatchRecord(workspace.progress, world)
+    batch = _fit(training, execution, record, world)
+    optimizer = MuonAdamW(model.parameter_groups(), plan, world)
     checkpoints = StepCheckpoints(workspace.progress, world, execution.keep_checkpoints)
-    progress = Progress(device_batch_size=execution.device_batch_size)
+    progress = training.progress
+    progress.device_batch_size = batch.rows
     state = checkpoints.load_latest()
     if state is not None:
-        progress = Progress(**state.meta)
-        progress.device_batch_size = min(progress.device_batch_size, execution.device_batch_size)
+        vars(progress).update(state.meta)
+        progress.device_batch_size = min(progress.device_batch_size, batch.rows)
         model.load_state_dict(_below("model.", state.tensors))
         optimizer.load_state_dict(_below("optimizer.", state.tensors))
         log.info("%s: resuming from step %d of %d", workspace.stage, progress.step, plan.steps)
         del state  # as large as all that is trained
     elif training.optimizer_state is not None:
         optimizer.load_state_dict(training.optimizer_state)
+    training.optimizer_state = None  # likewise
+    progress.device_batch_size = record.resumed(progress.device_batch_size)
+    record.begin(replace(batch, rows=progress.device_batch_size))
     hardware = hardware_info(model.device)
     measured = measured_matmul_flops(model.device, model.dtype) * world.size
     datasheet = peak_flops(str(hardware.get("device", "")))
@@ -151,6 +161,7 @@ def run_training(
             source.close()
         if metrics is not None:
             metrics.close()
+        record.end(replace(batch, rows=progress.device_batch_size))
     # Twice, because a busy neighbour at one of the times would make the machine look slow and the run fast.
     measured = max(measured, measured_matmul_flops(model.device, model.dtype) * world.size)
     more = training.final_metrics()
@@ -180,6 +191,8 @@ def run_training(
                 "mfu_measured": achieved / measured,
                 "measured_matmul_flops": measured,
                 "device_batch_size": progress.device_batch_size,
+                "activation_checkpointing": batch.recompute,
+                "predicted_memory_bytes": batch.predicted,
                 "precision": str(model.dtype).removeprefix("torch."),
                 "ranks": world.size,
                 **_history(history),
@@ -194,6 +207,26 @@ def run_training(
         )
 
     return _on_main(write, workspace, world)
+
+
+def _fit(training: Training, execution: Execution, record: DeviceBatchRecord, world: World) -> DeviceBatch:
+    """Choose the rows of a micro-batch, and whether the model recomputes."""
+    model, per_rank = training.model, -(-training.plan.rows_per_step // world.size)
+    batch = record.choose(model.config, execution, memory_settings(model, world), max(1, per_rank))
+    model.recompute = batch.recompute
+    if batch.recompute and model.device.type == "cpu":
+        return_freed_memory()
+    log.info(
+        "memory: %d rows of %d tokens per micro-batch%s, about %.1f GB of the %.1f GB that may be used",
+        batch.rows,
+        model.config.sequence_length,
+        ", blocks computed twice" if batch.recompute else "",
+        batch.predicted / 1e9,
+        batch.usable / 1e9,
+    )
+    if batch.predicted > batch.usable:
+        log.warning("memory: this may not fit; lower device_batch_size, or set it to auto")
+    return batch
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,9 +39,9 @@ def test_every_stage_is_shown_with_launch_gpus_and_batch_sizes(tmp_path, profile
     for stage in STAGES:
         assert found[stage][: len(launch)] == launch
         assert found[stage][found[stage].index("--device") + 1] == "cuda"
-        assert int(found[stage][found[stage].index("--device-batch-size") + 1]) >= 8
+        assert found[stage][found[stage].index("--device-batch-size") + 1] == "auto"
     assert f"Pretraining {model}" in output
-    assert re.search(rf"steps of [\d,]+ tokens; launch `{launch[0]}.*`, GPUs {gpus}, device batch \d+ rows", output)
+    assert re.search(rf"steps of [\d,]+ tokens; launch `{launch[0]}.*`, GPUs {gpus}, device batch auto", output)
     assert abs(int(re.search(r"^shards +(\d+)$", output, re.MULTILINE)[1]) - 1 - shards) <= 3
     assert "karpathy/fineweb-edu-100b-shuffle" in output
 
@@ -85,7 +85,7 @@ def test_two_ranks_train_the_same_model_to_rounding(two_ranks, tiny_run):
     one, two = (load_file(run / "base" / "model.safetensors") for run in (tiny_run, two_ranks))
     assert one.keys() == two.keys()
     for name in one:
-        # The order of summation differs; Muon's orthogonalisation enlarges the last bit a little with every step.
-        assert np.linalg.norm(one[name] - two[name]) < 0.01 * np.linalg.norm(one[name]) + 1e-4, name
+        # Micro-batches differ, and with them the rounding of bfloat16; float32 is held to 1e-5 in train/test_ranks.py.
+        assert np.linalg.norm(one[name] - two[name]) < 0.1 * np.linalg.norm(one[name]) + 1e-4, name
     losses = [read_manifest(run / "base").metrics["val_bpb"] for run in (tiny_run, two_ranks)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
