@@ -26,7 +26,9 @@ class ModelSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "fp8"] = "auto"
     """Compute type; `auto` is bfloat16 where the hardware multiplies it (GPUs from Ampere on, CPUs with AVX512-BF16 or
     AMX) and float32 elsewhere; `fp8` computes the products of the blocks in 8 bits (Hopper, Blackwell) and the rest in
-    bfloat16. Master weights and optimizer state are float32."""
+    bfloat16; its scales are taken over a micro-batch, so that here, and only here, the result depends on the device
+    batch size beyond rounding. `float32` on GPUs is TF32 in products. Master weights and optimizer state are always
+    float32."""
 
 
 class OptimizationSettings(Settings):

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from nanochat.data.packing import IGNORED, Batch, Piece, best_fit, best_fit_full, row_count
+from nanochat.data.packing import IGNORED, Batch, Piece, best_fit_full, exact_fit, row_count
 from nanochat.data.tokens import TokenFile
 from nanochat.errors import DataError
 
@@ -156,7 +156,7 @@ class TokenRows:
 class ConversationRows:
     """Rows of rendered conversations; a conversation is never cut unless it is longer than a row.
 
-    All conversations of an epoch are packed best-fit at once and the rows shuffled, so every stretch of rows is a
+    All conversations of an epoch are packed at once (`exact_fit`) and the rows shuffled, so every stretch of rows is a
     sample of the whole mixture. The number of rows is exact and the same in every epoch.
 
     Args:
@@ -226,7 +226,7 @@ class ConversationRows:
     def _plan(self, epoch: int, window: int) -> _Plan:
         generator = np.random.default_rng([self._seed, epoch])
         order = generator.permutation(len(self._lengths))
-        return _Plan(best_fit(self._lengths[order], self.sequence_length), order, generator)
+        return _Plan(exact_fit(self._lengths[order], self.sequence_length), order, generator)
 
     def read(self, start: int, count: int) -> Batch:
         """Rows start … start + count - 1 of the global order, (count, T)."""

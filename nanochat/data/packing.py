@@ -67,6 +67,64 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[Piece]]:
     return rows
 
 
+def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[Piece]]:
+    """Pack items into rows one row after the other, completing each exactly where that is possible; nothing is cut.
+
+    A row starts with the longest item left and is completed by one item, or by the most even pair, that fills it to the
+    last position; where there is none, by the longest that fits. Among items of equal length the earlier one goes
+    first, and the number of rows depends on the multiset of lengths only. With the lengths of conversations it wastes a
+    tenth of what best fit does (after Krell et al., arXiv 2107.02027). Takes O(capacity) for each row.
+
+    Args:
+        lengths: length of each item, 0 (left out) to `capacity`.
+        capacity: length of a row, at least 1.
+
+    Raises:
+        DataError: for a length outside of that, or a capacity below 1.
+    """
+    if capacity < 1:
+        raise DataError(f"row capacity is {capacity}, expected at least 1")
+    sizes = np.asarray(lengths, dtype=np.int64)
+    wrong = np.flatnonzero((sizes < 0) | (sizes > capacity))
+    if wrong.size:
+        raise DataError(f"item {wrong[0]} has length {sizes[wrong[0]]}, expected 0 to {capacity}")
+    waiting: list[list[int]] = [[] for _ in range(capacity + 1)]
+    for item in reversed(range(len(sizes))):
+        waiting[sizes[item]].append(item)
+    there = np.array([bool(items) for items in waiting])
+
+    def take(length: int) -> Piece:
+        item = waiting[length].pop()
+        there[length] = bool(waiting[length])
+        return item, 0, length
+
+    def next_lengths(space: int) -> list[int]:
+        """Of the items to go on with."""
+        if there[space]:
+            return [space]
+        shorter = 1 + np.flatnonzero(there[1 : space // 2 + 1] & there[space - 1 : space - space // 2 - 1 : -1])
+        if len(shorter) and 2 * shorter[-1] == space and len(waiting[space // 2]) < 2:
+            shorter = shorter[:-1]
+        if len(shorter):
+            return [space - int(shorter[-1]), int(shorter[-1])]
+        fitting = np.flatnonzero(there[1 : space + 1])
+        return [int(fitting[-1]) + 1] if len(fitting) else []
+
+    rows = []
+    longest = capacity
+    while True:
+        while longest and not there[longest]:
+            longest -= 1
+        if not longest:
+            return rows
+        row = [take(longest)]
+        space = capacity - longest
+        while space and (chosen := next_lengths(space)):
+            row += [take(length) for length in chosen]
+            space -= sum(chosen)
+        rows.append(row)
+
+
 def best_fit_full(lengths: Sequence[int], capacity: int) -> list[list[Piece]]:
     """Like `best_fit`, but into exactly ceil(sum(lengths) / capacity) rows, cutting as few items as that takes.
 
@@ -148,6 +206,16 @@ class Batch:
         """Rows start … stop - 1, sharing memory."""
         weights = None if self.weights is None else self.weights[start:stop]
         return Batch(self.inputs[start:stop], self.targets[start:stop], self.segments[start:stop], weights)
+
+    def padded_to(self, rows: int) -> "Batch":
+        """With rows added at the end, up to `rows`, that carry no loss."""
+        missing = rows - self.rows
+        more = Batch.padding(missing, self.inputs.shape[1], 0)
+        arrays = zip((self.inputs, self.targets, self.segments), (more.inputs, more.targets, more.segments))
+        weights = self.weights
+        if weights is not None:
+            weights = np.concatenate((weights, np.zeros(more.inputs.shape, dtype=weights.dtype)))
+        return Batch(*(np.concatenate(pair) for pair in arrays), weights)
 
 
 class RowSource(Protocol):

@@ -1,7 +1,7 @@
 """Generation for many requests at once: continuous batching, shared prefill, tools, stop tokens, streaming."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +75,10 @@ class Engine:
         self.stop = frozenset((tokenizer.special["<|assistant_end|>"], tokenizer.bos))
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams],
+        before_token: Callable[[], None] | None = None,
     ) -> list[Completion]:
         """Complete every prompt; the order of the results is that of the prompts.
 
@@ -86,12 +89,15 @@ class Engine:
         Args:
             prompts: token ids, at least one each.
             params: for all, or one for each.
+            before_token: called before each token; what it raises ends the generation.
 
         Raises:
             ValueError: if a prompt is empty or the numbers of prompts and params differ.
         """
         run = _Run(self, prompts, params)
         while run.active:
+            if before_token is not None:
+                before_token()
             run.step()
         return run.completions()
 

@@ -4,6 +4,7 @@ Which blocks those are follows from the first and last document of each block of
 after the other in a row: no (T, T) mask is ever made.
 """
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+log = logging.getLogger(__name__)
 
 BLOCK = 128
 """Positions of a block, the size FlexAttention's kernels work with."""
@@ -68,6 +71,49 @@ def _mask_mod(segments: Tensor, window: int) -> Any:
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
     return torch.compile(flex_attention)
+
+
+@lru_cache
+def works(device: torch.device) -> bool:
+    """Whether FlexAttention compiles, runs and agrees with plain attention here, forward and backward.
+
+    Some GPUs and installations (no C compiler, a Triton that does not know the GPU) cannot: then a warning says why.
+    """
+    try:
+        _check(device)
+    except Exception as error:  # whatever a compiler or driver may raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("compiling does not work on %s (%s: %s): plain torch instead", device, type(error).__name__, reason)
+        return False
+    return True
+
+
+def _check(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    length, window, scale = 2 * BLOCK, 100, 0.125
+    inputs = [torch.randn((2, length, 2, 64), generator=generator).to(device, torch.bfloat16) for _ in range(3)]
+    segments = (torch.arange(length, device=device) >= torch.tensor([[37], [150]], device=device)).int()
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
+    allowed = (segments[:, :, None] == segments[:, None]) & (distance >= 0) & (distance < window)
+
+    def gradients(attend: Any) -> list[Tensor]:
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        with torch.enable_grad():
+            out = attend(*leaves)
+            return [out.float(), *(g.float() for g in torch.autograd.grad(out.float().square().sum(), leaves))]
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k).float() * scale
+        weights = scores.masked_fill(~allowed[:, None], float("-inf")).softmax(dim=-1)
+        return torch.einsum("bhqk,bkhd->bqhd", weights.to(v.dtype), v).flatten(2)
+
+    mask = block_masks([window], length, segments, device)[window]
+    found = gradients(lambda q, k, v: flex_attend(q, k, v, mask, scale))
+    for one, other in zip(found, gradients(plain), strict=True):
+        error = float((one - other).norm() / other.norm())
+        if not error < 0.05:
+            raise ArithmeticError(f"FlexAttention is off by {error:.2g} from plain attention")
 
 
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask, scale: float) -> Tensor:

@@ -22,7 +22,6 @@ from torch.utils.checkpoint import checkpoint
 from nanochat.model.attention import AttentionKind, Masks, attend, cached_masks, training_masks
 from nanochat.model.config import GPTConfig
 from nanochat.model.fp8 import fits, fp8_linear
-from nanochat.model.kernels.squared_relu import squared_relu_mlp
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.loss import soft_cap, token_losses, weighted_loss
 from nanochat.model.pointwise import mix, norm, rotate, squared_relu
@@ -91,7 +90,8 @@ class Attention(nn.Module):
         self.key = Linear(config.width, kv_width)
         self.value = Linear(config.width, kv_width)
         self.output = Linear(config.heads * config.head_dim, config.width)
-        if layer in config.value_embedding_layers:
+        self.mixes_value = layer in config.value_embedding_layers
+        if self.mixes_value:
             self.value_embedding = nn.Embedding(config.vocab_size, kv_width)
             self.value_gate = Linear(min(GATE_CHANNELS, config.width), config.kv_heads)
 
@@ -100,7 +100,7 @@ class Attention(nn.Module):
         q = self.query(x).unflatten(-1, (config.heads, config.head_dim))
         k = self.key(x).unflatten(-1, (config.kv_heads, config.head_dim))
         v = self.value(x).unflatten(-1, (config.kv_heads, config.head_dim))
-        if self.layer in config.value_embedding_layers:
+        if self.mixes_value:
             extra = F.embedding(context.tokens, self.value_embedding.weight).to(x.dtype).view_as(v)
             # A gate of zero weight lets the embedding through as it is.
             gate = 2 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
@@ -118,13 +118,8 @@ class MLP(nn.Module):
         super().__init__()
         self.up = Linear(config.width, 4 * config.width)
         self.down = Linear(4 * config.width, config.width)
-        self.kernel = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel and not self.up.fp8:
-            return squared_relu_mlp(x.flatten(0, -2), self.up.weight.to(x.dtype), self.down.weight.to(x.dtype)).view_as(
-                x
-            )
         return self.down(squared_relu(self.up(x)))
 
 
@@ -148,6 +143,7 @@ class GPT(nn.Module):
         dtype: compute type; the weights stay float32.
         attention_kind: how attention is computed.
         kernels: names of the Triton kernels in use.
+        compiled: whether what training computes is compiled; see `compile_training`.
         recompute: keep the input of each block only and compute the rest again in the backward pass.
     """
 
@@ -160,6 +156,7 @@ class GPT(nn.Module):
         self.dtype = torch.float32
         self.attention_kind: AttentionKind = "auto"
         self.kernels: frozenset[str] = frozenset()
+        self.compiled = False
         self.recompute = False
         self._training_trunk: Callable[[Tensor, Tensor | None, _Context], Tensor] = self._trunk
         self.embedding = nn.Embedding(config.vocab_size, config.width)
@@ -215,7 +212,7 @@ class GPT(nn.Module):
             fill(mlp.up.weight, 0.4 * deviation if modern else deviation, uniform=modern)
             attention.output.weight.zero_()
             mlp.down.weight.zero_()
-            if attention.layer in config.value_embedding_layers:
+            if attention.mixes_value:
                 fill(attention.value_embedding.weight, deviation, uniform=True)
                 attention.value_gate.weight.zero_()
         if modern:
@@ -314,17 +311,18 @@ class GPT(nn.Module):
                 middle = x
         return norm(x - self.backout_scale.to(x.dtype) * middle if modern else x)
 
-    def compile_training(self, *, dynamic: bool | None = None) -> None:
+    def compile_training(self) -> None:
         """Compile what training computes: on GPUs as one graph without breaks, on CPUs around the attention.
 
-        Args:
-            dynamic: as in `torch.compile`.
+        Each shape gets a program of its own: one for all would depend on which shapes came first, and a resumed run
+        would not compute what an uninterrupted one does.
         """
+        self.compiled = True
         if self.device.type == "cpu":
             # Tiles differ from batch to batch: compiled, each set of them would be a program of its own.
             for block in self.blocks:
                 block.attention.attend = torch.compiler.disable(attend)
-        self._training_trunk = torch.compile(self._trunk, fullgraph=self.device.type != "cpu", dynamic=dynamic)
+        self._training_trunk = torch.compile(self._trunk, fullgraph=self.device.type != "cpu", dynamic=False)
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:

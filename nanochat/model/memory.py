@@ -217,7 +217,8 @@ def training_memory(config: GPTConfig, *, rows: int, settings: MemorySettings | 
     if settings.ranks > 1:
         # Without a kernel that sums on the way, all ranks' shares arrive.
         gradients += weights if cpu else weights // settings.ranks
-        saving = state
+        # One slab after the other: the largest is a table of embeddings.
+        saving = 4 * config.vocab_size * config.width
     positions = rows * config.sequence_length
     blocks = [_kept_by_block(config, layer, settings) for layer in range(config.depth)]
     outside = (3 if config.arch == "modern" else 2) * positions * config.width * settings.itemsize

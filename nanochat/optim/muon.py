@@ -38,7 +38,7 @@ class Products:
 
 def best_products(device: torch.device) -> Products:
     """The products to use on this device: kernels where they run and agree with plain torch."""
-    return Products(gram, symmetric_polynomial) if "symmetric" in probe(device) else Products()
+    return Products(gram, symmetric_polynomial) if probe(device, ("symmetric",)) else Products()
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32, products: Products | None = None) -> Tensor:

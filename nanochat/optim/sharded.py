@@ -249,11 +249,16 @@ class MuonAdamW:
     @torch.no_grad()
     def state_dict(self) -> dict[str, Tensor]:
         """The whole state by parameter name, on every rank; loadable on another number of ranks."""
-        state = {_STEPS: torch.tensor(self.steps)}
+        return dict(self.state_items())
+
+    @torch.no_grad()
+    def state_items(self) -> Iterator[tuple[str, Tensor]]:
+        """What `state_dict` holds, gathered slab by slab: every rank must go through all of it."""
+        yield _STEPS, torch.tensor(self.steps)
         for part in self._parts:
             for kind, tensor in part.state.items():
-                state |= {f"{name}.{kind}": value for name, value in part.slab.spread(tensor).items()}
-        return state
+                for name, value in part.slab.spread(tensor).items():
+                    yield f"{name}.{kind}", value
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -18,28 +18,34 @@ from nanochat.runtime import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
-TRUSTED_KERNELS = frozenset({"cross_entropy", "symmetric"})
-"""Triton kernels in use where they run; the others wait for a measurement that shows them worth having."""
+KERNELS = ("cross_entropy",)
+"""Triton kernels of the model, used where they run (the optimizer asks for its own); the one for the MLP waits for a
+measurement that shows it worth having."""
 _CPU_COMPILE_FLOPS = 1e15
 """Compiling takes a CPU about a minute and gains a tenth: worth it from about an hour of training on."""
 
 
-def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "never"], *, fixed_shapes: bool) -> None:
+def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "never"]) -> None:
     """Choose products, kernels and compilation for training.
 
     Args:
         model: on its device, with its compute type set.
         plan: of the run.
         compile_when: `execution.compile`.
-        fixed_shapes: whether all micro-batches but the last of a step have the same shape; RL's do not.
     """
     if model.config.precision == "fp8":
         _check_fp8(model.device)
         model.use_fp8()
     if model.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        model.kernels = probe(model.device) & TRUSTED_KERNELS
-        compiled = compile_when != "never"
+        from nanochat.model.flex_attention import works
+
+        model.kernels = probe(model.device, KERNELS)
+        # Without a working compiler there is no FlexAttention either: plain torch trains the same model, more slowly.
+        compiled = compile_when != "never" and works(model.device)
+        if not compiled:
+            model.attention_kind = "dense"
+        _decide_without_timing()
     else:
         keep_freed_memory()
         if not torch.cpu._is_amx_tile_supported():
@@ -48,7 +54,7 @@ def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "
         long = plan.flops >= _CPU_COMPILE_FLOPS and shutil.which("g++") is not None
         compiled = compile_when == "always" or (compile_when == "auto" and long)
     if compiled:
-        model.compile_training(dynamic=None if fixed_shapes else True)
+        model.compile_training()
     log.info(
         "%s on %s: %s%s",
         str(model.dtype).removeprefix("torch.") if model.config.precision != "fp8" else "fp8",
@@ -56,6 +62,14 @@ def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "
         "compiled" if compiled else "not compiled",
         f", kernels {', '.join(sorted(model.kernels))}" if model.kernels else "",
     )
+
+
+def _decide_without_timing() -> None:
+    """Keep the compiler from choosing between programs by how fast they ran today, where it knows that wish."""
+    from torch._inductor import config
+
+    if hasattr(config, "deterministic"):
+        config.deterministic = True
 
 
 def _check_fp8(device: torch.device) -> None:

@@ -34,11 +34,23 @@ def _forward_backward(model: GPT, rows: Batch, valid: float) -> torch.Tensor:
     else:
         weights = tensor(rows.weights, torch.float32) / valid
     segments = None
-    if (rows.segments != rows.segments[:, :1]).any():
+    # A compiled model is one program for each shape: with and without segments would be two.
+    if model.compiled or (rows.segments != rows.segments[:, :1]).any():
         segments = tensor(rows.segments, torch.int32)
     total, losses = model.weighted_loss(tensor(rows.inputs, torch.int64), targets, weights, segments)
     total.backward()
     return losses.double().sum()
+
+
+def _micro_batch(rows: Batch, start: int, size: int, padded: bool) -> Batch:
+    """Rows start … start + size - 1, as far as there are any.
+
+    Padded, their number is a power of two, so that a compiled model meets few shapes: which program computes a
+    micro-batch then depends on its own size only, not on what was computed before.
+    """
+    part = rows.slice(start, start + size)
+    wanted = min(size, 1 << (part.rows - 1).bit_length()) if padded else part.rows
+    return part if wanted == part.rows else part.padded_to(wanted)
 
 
 def accumulate(
@@ -75,7 +87,7 @@ def accumulate(
                     return None
                 if start + size >= rows.rows:
                     optimizer.expect_last()
-                total += _forward_backward(model, rows.slice(start, start + size), valid)
+                total += _forward_backward(model, _micro_batch(rows, start, size, model.compiled), valid)
             return total, size
         except RuntimeError as error:
             if not _is_out_of_memory(error):

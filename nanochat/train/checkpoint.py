@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +81,18 @@ class _Staging:
             self._copied.record()
         self._sources = tensors  # kept until they are copied: they may be gathered for this only
 
+    @torch.no_grad()
+    def copy_one_by_one(self, items: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy tensors as they come, so that none has to be kept; returns when they are copied."""
+        for name, value in items:
+            buffer = self.buffers.get(name)
+            if buffer is None or (buffer.shape, buffer.dtype) != (value.shape, value.dtype):
+                buffer = self.buffers[name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+            # In the order of the stream, in which the memory of a gathered tensor is used again only afterwards.
+            buffer.copy_(value, non_blocking=value.is_cuda)
+        if torch.cuda.is_available():
+            torch.cuda.current_stream().synchronize()
+
     def before_update(self) -> None:
         """Make the GPU's coming work wait for the copy."""
         if self._copied is not None:
@@ -149,8 +161,30 @@ class StepCheckpoints:
         self.wait()
         if self.world.is_main:
             self._staging.copy(state.tensors)
-            self._writing = threading.Thread(target=self._write, args=(state.step, state.meta), name="checkpoint")
-            self._writing.start()
+            self._start(state.step, state.meta)
+
+    def save_gathered(self, step: int, items: Iterable[tuple[str, Tensor]], meta: dict[str, Any]) -> None:
+        """Like `save`, for several ranks, from tensors that are gathered from them one after the other.
+
+        Args:
+            step: of the state.
+            items: (name, tensor), the same on every rank, and on every rank gone through to the end.
+            meta: counters.
+
+        Raises:
+            ArtifactError: if the write before failed.
+        """
+        self.wait()
+        if self.world.is_main:
+            self._staging.copy_one_by_one(items)
+            self._start(step, meta)
+        else:
+            for _ in items:
+                pass
+
+    def _start(self, step: int, meta: Mapping[str, Any]) -> None:
+        self._writing = threading.Thread(target=self._write, args=(step, meta), name="checkpoint")
+        self._writing.start()
 
     def before_update(self) -> None:
         """To be called before saved tensors change: lets a copy that a GPU still makes end first."""
@@ -218,8 +252,12 @@ class StepCheckpoints:
                 meta = json.loads((path / _META).read_text())
                 if digest_file(path / _TENSORS) == meta["sha256"]:
                     return path
-            except (OSError, ValueError, KeyError):
+            except (FileNotFoundError, ValueError, KeyError):
                 pass
+            except OSError as error:  # a network that is down, a missing right: no reason to throw hours of work away
+                raise ArtifactError(
+                    f"step checkpoint {path} cannot be read ({error}); mend that and run the same command, or delete it"
+                ) from None
             log.warning("step checkpoint %d (%s) is damaged; using the one before it", step, path)
             shutil.rmtree(path, ignore_errors=True)
         return None

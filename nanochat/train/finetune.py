@@ -137,6 +137,8 @@ def run(
             final_metrics=lambda: {
                 "val_loss_by_task": validation.by_task(model, progress.device_batch_size, world),
                 "rows_per_epoch": source.rows_per_epoch,
+                "padding": source.waste,
+                "conversations_cut": source.cut,
                 "epochs": plan.steps * plan.rows_per_step / source.rows_per_epoch,
                 "conversations": {name: count for name, (_, count) in mixture.parts.items()},
             },

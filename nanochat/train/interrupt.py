@@ -22,6 +22,10 @@ class Interrupted(SystemExit):
         self.step = step
 
 
+class StepAbandoned(Exception):  # noqa: N818 (nothing went wrong)
+    """A step was given up before its update, because a signal asked to stop."""
+
+
 class StopRequest:
     """Whether a signal has asked to stop, and which."""
 
@@ -32,6 +36,15 @@ class StopRequest:
     def made(self) -> bool:
         """Whether one has."""
         return self.signal_number != 0
+
+    def abandon(self) -> None:
+        """Give up what is being made for the next update.
+
+        Raises:
+            StepAbandoned: if a signal has asked to stop.
+        """
+        if self.made:
+            raise StepAbandoned
 
 
 @contextmanager

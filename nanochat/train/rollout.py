@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,11 @@ class RolloutSource:
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.items, self.settings, self.seed, self.world = items, settings, seed, world
         self.engine = Engine(model, tokenizer, slots=SLOTS)
+        self._before_token: Callable[[], None] | None = None
+
+    def watch(self, before_token: Callable[[], None]) -> None:
+        """Have something called before each token that is sampled; what it raises ends the reading of a step."""
+        self._before_token = before_token
 
     def problems(self, step: int) -> list[int]:
         """Items of the 0-based `step`, over all ranks; each pass over the items has an order of its own."""
@@ -111,10 +116,15 @@ class RolloutSource:
             )
         return chosen
 
-    def _generate(self, prompts: list[list[int]], params: SamplingParams | list[SamplingParams]) -> list[Completion]:
+    def _generate(
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams | list[SamplingParams],
+        before_token: Callable[[], None] | None = None,
+    ) -> list[Completion]:
         dtype = inference_dtype(self.model.config.precision, self.model.device)
         with self.model.computing_in(dtype):
-            return self.engine.generate(prompts, params) if prompts else []
+            return self.engine.generate(prompts, params, before_token) if prompts else []
 
     def _mine(self, items: Sequence[int]) -> Sequence[int]:
         rank, size = self.world.rank, self.world.size
@@ -142,7 +152,7 @@ class RolloutSource:
             for sample in range(settings.samples_per_prompt)
         ]
         repeated = [prompt for prompt in prompts for _ in range(settings.samples_per_prompt)]
-        completions = self._generate(repeated, params)
+        completions = self._generate(repeated, params, self._before_token)
         generated = time.perf_counter()
         shape = (len(items), settings.samples_per_prompt)
         owners = [item for item in items for _ in range(settings.samples_per_prompt)]

@@ -8,9 +8,9 @@ applied. What is random comes from (seed, step) inside the source.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from nanochat.optim.sharded import MuonAdamW
 from nanochat.runtime import World
 from nanochat.train.accumulate import accumulate
 from nanochat.train.checkpoint import StepCheckpoints, StepState
-from nanochat.train.interrupt import STOPPING, Interrupted, StopRequest, stop_on_signals
+from nanochat.train.interrupt import STOPPING, Interrupted, StepAbandoned, StopRequest, stop_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,15 @@ class StepSource(Protocol):
 
     def read(self, step: int) -> StepBatch:
         """Rows of the 0-based `step` for this rank."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A source whose reading takes long enough to be given up in the middle."""
+
+    def watch(self, before_token: Callable[[], None]) -> None:
+        """Have `before_token` called every now and then; it may raise `StepAbandoned`."""
         ...
 
 
@@ -127,9 +136,9 @@ def train(
     clock, saved_at, last_saved = time.perf_counter(), time.perf_counter(), progress.step
     cost = flops_per_token(model.config)
 
-    def tensors() -> dict[str, Tensor]:
-        state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        return state | {f"optimizer.{name}": value for name, value in optimizer.state_dict().items()}
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        yield from ((f"model.{name}", value) for name, value in model.state_dict().items())
+        yield from ((f"optimizer.{name}", value) for name, value in optimizer.state_items())
 
     def tick() -> None:
         nonlocal clock
@@ -139,7 +148,10 @@ def train(
     def save() -> None:
         nonlocal saved_at, last_saved
         tick()
-        checkpoints.save(StepState(progress.step, tensors(), vars(progress).copy()))
+        if world.size == 1:
+            checkpoints.save(StepState(progress.step, dict(tensors()), vars(progress).copy()))
+        else:
+            checkpoints.save_gathered(progress.step, tensors(), vars(progress).copy())
         saved_at, last_saved = time.perf_counter(), progress.step
         if metrics is not None:
             # A row of its own: that of the step must be there before its checkpoint is.
@@ -152,13 +164,15 @@ def train(
                 if metrics is not None and values:
                     metrics.log(progress.step, **values)
 
-    if progress.step < plan.steps:
-        checkpoints.reserve(tensors())
+    if progress.step < plan.steps and world.size == 1:
+        checkpoints.reserve(dict(tensors()))
     if progress.step == 0:
         run_hooks()
     with stop_on_signals() as request, checkpoints:
         # Ranks are at different places of a step when a signal comes: several of them finish it together.
         should_stop = (lambda: request.made) if world.size == 1 else None
+        if world.size == 1 and isinstance(source, Watched):
+            source.watch(request.abandon)
         while True:
             overdue = time.perf_counter() - saved_at > 60 * cadence.minutes
             stop, overdue = _agree(world, request, overdue)
@@ -175,12 +189,17 @@ def train(
             checkpoints.check()
 
             started = time.perf_counter()
-            batch = source.read(progress.step)
+            try:
+                batch = source.read(progress.step)
+            except StepAbandoned:
+                continue
             read = time.perf_counter()
             # Both counts stay on the host, where nothing has to wait for a GPU.
-            counts = torch.tensor([batch.rows.valid_targets, batch.rows.tokens], dtype=torch.float64)
-            valid, tokens = world.sum_(counts).tolist()
-            size = progress.device_batch_size
+            counts = [batch.rows.valid_targets, batch.rows.tokens, *([0] * world.size)]
+            counts[2 + world.rank] = progress.device_batch_size
+            valid, tokens, *sizes = world.sum_(torch.tensor(counts, dtype=torch.float64)).tolist()
+            # A rank may have run out of memory: all follow, so that the one number in the checkpoint is everyone's.
+            size = int(min(sizes))
             done = accumulate(model, optimizer, batch.rows, max(1.0, valid), size, should_stop)
             if done is None:  # the weights are still those of the step before
                 continue

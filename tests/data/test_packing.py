@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat.data.packing import Batch, best_fit, best_fit_full, row_count
+from nanochat.data.packing import Batch, best_fit, best_fit_full, exact_fit, row_count
 from nanochat.errors import DataError
 
 LENGTHS = st.lists(st.integers(0, 90), max_size=60)
@@ -91,3 +91,29 @@ def test_batch_counts_and_slices():
     part = batch.slice(1, 3)
     assert (part.rows, part.valid_targets, part.weights) == (2, 2, None)
     assert (part.inputs == 7).all()
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.randoms())
+def test_exact_fit_loses_doubles_and_cuts_nothing(lengths, chance):
+    rows = exact_fit(lengths, 40)
+    assert sorted(item for row in rows for item, _, _ in row) == [i for i, length in enumerate(lengths) if length]
+    assert all(start == 0 and length == lengths[item] for row in rows for item, start, length in row)
+    assert all(0 < sum(length for _, _, length in row) <= 40 for row in rows)
+    # No two rows could be one: nothing that fitted was left for later.
+    free = sorted(sum(length for _, _, length in row) for row in rows)[:2]
+    assert len(free) < 2 or sum(free) > 40
+    chance.shuffle(lengths)
+    assert len(exact_fit(lengths, 40)) == len(rows)
+
+
+def test_exact_fit_completes_rows_of_conversations():
+    lengths = np.random.default_rng(0).integers(50, 300, 5000)
+    rows = exact_fit(lengths, 512)
+    assert 1 - lengths.sum() / (512 * len(rows)) < 0.002
+    assert len(rows) < len(best_fit(lengths, 512))
+
+
+@pytest.mark.parametrize(("lengths", "capacity"), [([41], 40), ([-1], 40), ([1], 0)])
+def test_exact_fit_names_what_cannot_be_packed(lengths, capacity):
+    with pytest.raises(DataError, match="expected"):
+        exact_fit(lengths, capacity)

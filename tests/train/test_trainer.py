@@ -241,3 +241,26 @@ def test_a_step_without_targets_changes_nothing(tmp_path):
     fresh.init_weights(0)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
     assert progress.tokens == 0
+
+
+class Sampling:
+    """Rows that take long to make, as RL's: asks every now and then whether it is still wanted."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.rows = at, RowSteps(Counting(), 8, ALONE)
+
+    def watch(self, before_token) -> None:
+        self.ask = before_token
+
+    def read(self, step: int) -> StepBatch:
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.ask()
+        assert step < self.at, "a step that was given up is not made"
+        return self.rows.read(step)
+
+
+def test_a_signal_ends_the_making_of_a_steps_rows(tmp_path):
+    with pytest.raises(Interrupted):
+        start(tmp_path, source=Sampling(3))
+    assert StepCheckpoints(tmp_path, ALONE).load_latest().step == 3

@@ -98,7 +98,7 @@ _CHECKS: dict[str, Callable[[torch.device], None]] = {
 
 
 @cache
-def probe(device: torch.device) -> frozenset[str]:
+def probe(device: torch.device, names: tuple[str, ...] = tuple(_CHECKS)) -> frozenset[str]:
     """Names of the kernels that run on this device and agree with their twins, found once per process.
 
     Each kernel runs in bfloat16 on small shapes, with the tiles that any shape gets, forward and backward. What fails
@@ -106,16 +106,17 @@ def probe(device: torch.device) -> frozenset[str]:
 
     Args:
         device: where the kernels would run.
+        names: which to ask about, of `cross_entropy`, `symmetric` and `squared_relu`.
 
     Returns:
-        A subset of `cross_entropy`, `symmetric`, `squared_relu`; empty where Triton cannot run.
+        A subset of `names`; empty where Triton cannot run.
     """
     if not available(device):
         return frozenset()
     good = set()
-    for name, check in _CHECKS.items():
+    for name in names:
         try:
-            check(device)
+            _CHECKS[name](device)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
         except Exception as error:  # whatever a compiler or driver may raise: plain torch does the work then
