@@ -18,6 +18,8 @@ _BLOCK = 128
 """Queries of a tile: small enough to skip most of what is masked, large enough for the products."""
 _GRAIN = 64
 """Keys start at multiples of this, so that more rows share a tile."""
+_APART = 2.0
+"""Rows that see different stretches of keys share one tile unless tiles of their own have this much less to multiply."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ def plan_tiles(windows: Iterable[int], length: int, segments: Tensor | None, dty
         for start in range(0, length, _BLOCK):
             stop = min(start + _BLOCK, length)
             grains = first[:, start] // _GRAIN * _GRAIN
+            # Rows apart cost copies of their keys and values there and back.
+            if _APART * (stop - grains).sum() > (stop - grains.min()) * len(grains):
+                grains[:] = grains.min()
             for grain in np.unique(grains).tolist():
                 rows = np.flatnonzero(grains == grain)
                 every = len(rows) == len(grains)
