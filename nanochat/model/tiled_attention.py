@@ -19,7 +19,7 @@ _BLOCK = 128
 _GRAIN = 64
 """Keys start at multiples of this, so that more rows share a tile."""
 _APART = 2.0
-"""Rows that see different stretches of keys share one tile unless tiles of their own have this much less to multiply."""
+"""Rows that see different stretches of keys share a tile unless tiles of their own have so many times less to do."""
 
 
 @dataclass(frozen=True)

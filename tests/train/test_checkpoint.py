@@ -169,3 +169,15 @@ def test_killed_while_the_thread_writes_the_older_one_is_used(tmp_path):
         checkpoints.save(state(3))
         assert checkpoints.load_latest().step == 3
         assert not (checkpoints.folder / "saving.tmp").exists()
+
+
+def test_one_that_cannot_be_read_is_an_error_and_is_kept(tmp_path):
+    """A file system that is down is no reason to throw hours of work away."""
+    with StepCheckpoints(tmp_path, ALONE) as checkpoints:
+        checkpoints.save(state(5))
+    file = checkpoints.folder / "00000005" / "state.safetensors"
+    file.rename(file.with_suffix(".moved"))
+    file.mkdir()  # reading it fails with another error than that of a missing file
+    with pytest.raises(ArtifactError, match="00000005 cannot be read"):
+        checkpoints.load_latest()
+    assert file.with_suffix(".moved").exists()
