@@ -8,6 +8,8 @@ from nanochat.runtime import (
     World,
     compute_dtype,
     hardware_info,
+    has_bfloat16,
+    inference_dtype,
     measured_matmul_flops,
     peak_flops,
     peak_memory_bytes,
@@ -45,7 +47,9 @@ def test_one_process_is_a_world_of_its_own():
         assert world.broadcast_object({"a": 1}) == {"a": 1}
         assert world.sum_(torch.ones(2)).tolist() == [1, 1]
         assert world.gather_objects(3) == [3]
-        assert compute_dtype("auto", world.device) == torch.float32
+        native = torch.bfloat16 if has_bfloat16(world.device) else torch.float32
+        assert compute_dtype("auto", world.device) == native
+        assert inference_dtype("auto", world.device) == torch.float32
         assert compute_dtype("bfloat16", world.device) == torch.bfloat16
         info = hardware_info(world.device)
     assert info["device"] == "cpu"
