@@ -93,7 +93,7 @@ def measure(config: GPTConfig, rows: int, settings: MemorySettings, steps: int, 
         base = BaseSettings(steps=steps, total_batch_size=tokens)
         shape = ModelSettings(sequence_length=config.sequence_length)
         plan = base_plan(config.depth, shape, base, config.vocab_size)
-        accelerate(model, plan, compile_when)
+        accelerate(model, compile_when)
         if settings.recompute:
             return_freed_memory()
         optimizer = MuonAdamW(model.parameter_groups(), plan, world)

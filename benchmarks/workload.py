@@ -109,7 +109,7 @@ class Trainee:
         self.model.to(device)
         self.model.dtype = compute_dtype(shape.precision, device)
         if model is None:
-            accelerate(self.model, self.plan, compile_when)
+            accelerate(self.model, compile_when)
         world = World(0, 0, 1, device)
         self.optimizer = (
             MuonAdamW(self.model.parameter_groups(), self.plan, world)

@@ -105,7 +105,6 @@ class ExecutionSettings(Settings):
     """Whether blocks are computed again in the backward pass instead of keeping what they computed; the result stays
     up to rounding. `auto`: only where not a single row fits otherwise, or, on a GPU, fewer than four."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Whether training is compiled; `auto` does it on GPUs, and on CPUs where the run is long enough (hours) to earn
-    back the minute it takes and there is a C++ compiler."""
+    """Whether training is compiled; `auto` does it on GPUs only, since on CPUs it gains nothing."""
     conda: str = "envs/cpu.yaml"
     """Environment file that `snakemake --sdm conda` makes for the rules."""

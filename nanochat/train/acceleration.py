@@ -1,11 +1,10 @@
 """How a model is made fast on the device it trains on; the results stay the same up to rounding.
 
-Every choice here depends on the device, the model and the plan only, never on a measurement, so that a resumed run
+Every choice here depends on the device and the model only, never on a measurement, so that a resumed run
 makes the same ones and continues bit by bit.
 """
 
 import logging
-import shutil
 from typing import Literal
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from nanochat.errors import DeviceError
 from nanochat.model.gpt import GPT
 from nanochat.model.kernels import probe
-from nanochat.model.scaling import Plan
 from nanochat.runtime import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -21,16 +19,13 @@ log = logging.getLogger(__name__)
 KERNELS = ("cross_entropy",)
 """Triton kernels of the model, used where they run (the optimizer asks for its own); the one for the MLP waits for a
 measurement that shows it worth having."""
-_CPU_COMPILE_FLOPS = 1e15
-"""Compiling takes a CPU about a minute and gains a tenth: worth it from about an hour of training on."""
 
 
-def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "never"]) -> None:
+def accelerate(model: GPT, compile_when: Literal["auto", "always", "never"]) -> None:
     """Choose products, kernels and compilation for training.
 
     Args:
         model: on its device, with its compute type set.
-        plan: of the run.
         compile_when: `execution.compile`.
     """
     if model.config.precision == "fp8":
@@ -51,8 +46,8 @@ def accelerate(model: GPT, plan: Plan, compile_when: Literal["auto", "always", "
         if not torch.cpu._is_amx_tile_supported():
             # Sends float32 products to oneDNN, which is faster than MKL on AMD and, without AMX, as exact.
             torch.set_float32_matmul_precision("medium")
-        long = plan.flops >= _CPU_COMPILE_FLOPS and shutil.which("g++") is not None
-        compiled = compile_when == "always" or (compile_when == "auto" and long)
+        # Measured with the functions of pointwise.py: nothing gained, for a minute of compiling (docs/benchmarks.md).
+        compiled = compile_when == "always"
     if compiled:
         model.compile_training()
     log.info(

@@ -93,7 +93,7 @@ def run_training(
         TrainingError, ArtifactError, Interrupted: as `nanochat.train.trainer.train`.
     """
     model, plan = training.model, training.plan
-    accelerate(model, plan, execution.compile)
+    accelerate(model, execution.compile)
     record = DeviceBatchRecord(workspace.progress, world)
     batch = _fit(training, execution, record, world)
     optimizer = MuonAdamW(model.parameter_groups(), plan, world)

@@ -41,7 +41,7 @@ def trained(how: str, recompute: bool = False) -> tuple[dict[str, torch.Tensor],
     model = GPT(model_config(3, MODEL, 64))
     model.init_weights(0)
     model.recompute = recompute
-    acceleration.accelerate(model, PLAN, how)
+    acceleration.accelerate(model, how)
     optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE)
     # Whole micro-batches, a smaller last one, and RL's: few rows, with weights.
     for batch in (rows(8), rows(7), rows(3, weighted=True), rows(8)):
@@ -65,7 +65,7 @@ def test_there_is_one_program_for_each_of_few_shapes(counter):
     """A resumed run meets shapes in another order: none may get a program that was made for several of them."""
     model = GPT(model_config(3, MODEL, 64))
     model.init_weights(0)
-    acceleration.accelerate(model, PLAN, "always")
+    acceleration.accelerate(model, "always")
     optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE)
     programs = []
     for count in (8, 6, 5, 7, 3, 8, 2, 1):  # micro-batches of 4; of 4 and 2; of 4 and 1; then the same again
@@ -88,7 +88,7 @@ def test_filling_up_leaves_loss_and_gradient_alone():
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
 
 
-def test_short_runs_on_a_cpu_are_not_compiled():
+def test_a_cpu_does_not_compile_by_itself():
     model = GPT(model_config(3, MODEL, 64))
-    acceleration.accelerate(model, PLAN, "auto")
+    acceleration.accelerate(model, "auto")
     assert not model.compiled
