@@ -5,7 +5,6 @@
 Only real tokens count: positions up to the last target of a row; padding does not. The three kinds of rows take turns.
 """
 
-import argparse
 import logging
 from typing import Any
 
@@ -62,12 +61,8 @@ class Kind:
 def main() -> None:
     """Command line."""
     with_sleeping_threads()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    Shape.add_arguments(parser)
-    parser.add_argument("--steps", type=int, default=3, help="optimizer steps of a turn (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
+    parser = Shape.command_line(__doc__, steps=3, repeats=5)
     parser.add_argument("--conversations", type=int, default=20_000, help="how many are packed (default: %(default)s)")
-    parser.add_argument("--compile", choices=("auto", "always", "never"), default="never", help="as execution.compile")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

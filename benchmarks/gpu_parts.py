@@ -245,9 +245,11 @@ def _attention_ways(
         return training_masks([window], q.shape[1], segments, q.device, q.dtype, kind)[window]
 
     made = {kind: masks(kind) for kind in kinds}
+    # As in training: FlexAttention is made to be compiled.
+    ways = {"flex": torch.compile(attend, dynamic=False), "dense": attend}
 
     def run(kind: AttentionKind) -> Forward:
-        return lambda _: attend(q, k, v, made[kind], scale)
+        return lambda _: ways[kind](q, k, v, made[kind], scale)
 
     def make(kind: AttentionKind) -> Forward:
         return lambda _: masks(kind)

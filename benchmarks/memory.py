@@ -73,11 +73,10 @@ def measure(config: GPTConfig, rows: int, settings: MemorySettings, steps: int, 
 
     from nanochat.config import BaseSettings, ModelSettings
     from nanochat.data.packing import Batch
-    from nanochat.headroom import return_freed_memory
     from nanochat.model.gpt import GPT
     from nanochat.model.scaling import base_plan
     from nanochat.optim.sharded import MuonAdamW
-    from nanochat.runtime import World
+    from nanochat.runtime import World, return_freed_memory
     from nanochat.train.acceleration import accelerate
     from nanochat.train.accumulate import accumulate
     from nanochat.train.checkpoint import StepCheckpoints
@@ -96,11 +95,10 @@ def measure(config: GPTConfig, rows: int, settings: MemorySettings, steps: int, 
         accelerate(model, compile_when)
         if settings.recompute:
             return_freed_memory()
-        optimizer = MuonAdamW(model.parameter_groups(), plan, world)
+        optimizer = MuonAdamW(model.parameter_groups(), plan, world, dtype=model.dtype)
         checkpoints = StepCheckpoints(Path(tempfile.gettempdir()), world)
-        state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        checkpoints.reserve(state | {f"optimizer.{name}": value for name, value in optimizer.state_dict().items()})
-        del state
+        checkpoints.reserve((f"model.{name}", value) for name, value in model.state_dict().items())
+        checkpoints.reserve((f"optimizer.{name}", value) for name, value in optimizer.state_items())
         ids = np.random.default_rng(0).integers(0, config.vocab_size, (rows, config.sequence_length + 1))
         ids = ids.astype(np.int32)
         batch = Batch(ids[:, :-1], ids[:, 1:], np.zeros((rows, config.sequence_length), dtype=np.int32))

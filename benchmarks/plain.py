@@ -95,11 +95,11 @@ class PlainGPT(GPT):
 class PlainMuonAdamW:
     """The updates of `MuonAdamW` on one device, parameter by parameter, in plain torch."""
 
-    def __init__(self, model: GPT, plan: Plan, dtype: torch.dtype | None = None) -> None:
-        """For all parameters of a model on its device; `dtype` of orthogonalisation as in `MuonAdamW`."""
+    def __init__(self, model: GPT, plan: Plan) -> None:
+        """For all parameters of a model on its device."""
         self.plan = plan
         self.steps = 0
-        self.dtype = dtype or (torch.bfloat16 if model.device.type == "cuda" else torch.float32)
+        self.dtype = model.dtype
         self._rates = {
             "matrix": plan.matrix_lr,
             "embedding": plan.embedding_lr,

@@ -28,8 +28,9 @@ class Shape:
     device_batch_size: int = 16
 
     @classmethod
-    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """One option per field."""
+    def command_line(cls, description: str | None, *, steps: int, repeats: int) -> argparse.ArgumentParser:
+        """What the benchmarks of training ask for: one option per field, and how often and how it is run."""
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         for field in fields(cls):
             parser.add_argument(
                 f"--{field.name.replace('_', '-')}",
@@ -37,6 +38,12 @@ class Shape:
                 default=field.default,
                 help="default: %(default)s",
             )
+        parser.add_argument("--steps", type=int, default=steps, help="optimizer steps of a turn (default: %(default)s)")
+        parser.add_argument("--repeats", type=int, default=repeats, help="turns of each (default: %(default)s)")
+        parser.add_argument(
+            "--compile", choices=("auto", "always", "never"), default="auto", help="as execution.compile"
+        )
+        return parser
 
     @classmethod
     def of_arguments(cls, arguments: argparse.Namespace) -> Self:

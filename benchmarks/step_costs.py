@@ -7,21 +7,23 @@ the foreground. Reads `seconds_saving` and `seconds_data` from the metrics, as a
 without a checkpoint.
 """
 
-import argparse
 import logging
 import statistics
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from report import Sample, finish, machine, number, print_table, share, with_sleeping_threads
 from shape import Shape
+from torch import Tensor
 from workload import BOS, SEED, Trainee, documents
 
 from nanochat.data.loader import TokenRows
 from nanochat.metrics import Metrics, read_metrics
 from nanochat.runtime import World
-from nanochat.train.checkpoint import StepCheckpoints, StepState
+from nanochat.train.checkpoint import StepCheckpoints
 from nanochat.train.prefetch import Prefetched
 from nanochat.train.sources import RowSteps
 from nanochat.train.trainer import Cadence, Progress, train
@@ -30,9 +32,9 @@ from nanochat.train.trainer import Cadence, Progress, train
 class ForegroundCheckpoints(StepCheckpoints):
     """The plain way: the step waits until its checkpoint is on the disk."""
 
-    def save(self, state: StepState) -> None:
+    def save(self, step: int, items: Iterable[tuple[str, Tensor]], meta: Mapping[str, Any]) -> None:
         """Write a state."""
-        super().save(state)
+        super().save(step, items, meta)
         self.wait()
 
 
@@ -100,12 +102,8 @@ def run(trainee: Trainee, rows: TokenRows, shape: Shape, folder: Path, steps: in
 def main() -> None:
     """Command line."""
     with_sleeping_threads()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    Shape.add_arguments(parser)
-    parser.add_argument("--steps", type=int, default=13, help="optimizer steps of a run (default: %(default)s)")
+    parser = Shape.command_line(__doc__, steps=13, repeats=3)
     parser.add_argument("--save-every", type=int, default=4, help="steps between checkpoints (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each (default: %(default)s)")
-    parser.add_argument("--compile", choices=("auto", "always", "never"), default="never", help="as execution.compile")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--folder", type=Path, help="where checkpoints go; default: the system's temporary folder")
     arguments = parser.parse_args()

@@ -95,12 +95,8 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Contestant], dict[
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    Shape.add_arguments(parser)
-    parser.add_argument("--steps", type=int, default=4, help="optimizer steps of a turn (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
+    parser = Shape.command_line(__doc__, steps=4, repeats=5)
     parser.add_argument("--warm-up", type=int, default=2, help="steps before the first turn (default: %(default)s)")
-    parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help="as execution.compile")
     parser.add_argument("--nanochat", type=Path, help="folder of a karpathy/nanochat checkout to be measured in turn")
     parser.add_argument("--reference-eager", action="store_true", help="do not compile the reference")
     arguments = parser.parse_args()

@@ -112,7 +112,7 @@ class Trainee:
             accelerate(self.model, compile_when)
         world = World(0, 0, 1, device)
         self.optimizer = (
-            MuonAdamW(self.model.parameter_groups(), self.plan, world)
+            MuonAdamW(self.model.parameter_groups(), self.plan, world, dtype=self.model.dtype)
             if optimizer is None
             else optimizer(self.model, self.plan)
         )

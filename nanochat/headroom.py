@@ -23,9 +23,6 @@ _UNIFIED_RESERVE = (16 * 10**9, 0.15)
 _NO_LIMIT = 1 << 60
 """Control groups without a limit report one beyond this."""
 
-_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
-_LARGE_BLOCK = 1 << 20
-
 
 @dataclass(frozen=True)
 class OomKills:
@@ -148,17 +145,3 @@ def usable_bytes(world: "World") -> int:
         else:
             usable = (1 - _HEADROOM) * (free + held)
     return min(world.gather_objects(max(0, int(usable))))
-
-
-def return_freed_memory() -> None:
-    """Let the C library hand large blocks back to the system when they are freed; undoes `keep_freed_memory`.
-
-    A heap that is never handed back falls into pieces: where blocks of a few sizes come and go between ones that stay,
-    as with blocks computed twice, it grew to five times of what was in use. This costs page faults, and saves memory.
-    """
-    import ctypes
-
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 1 << 16)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)

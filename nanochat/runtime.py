@@ -193,22 +193,35 @@ def inference_dtype(precision: str, device: "torch.device") -> "torch.dtype":
     return torch.float32 if device.type == "cpu" else compute_dtype(precision, device)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+
+
+def _set_allocator(*options: tuple[int, int]) -> None:
+    """Call mallopt, where the C library is glibc and has it."""
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in options:
+            mallopt(option, value)
 
 
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next allocation instead of handing it back to the system.
 
     Activations of some megabytes are allocated and freed thousands of times in a run; each time anew from the system,
-    their page faults took up to a third of the time of wide products (docs/benchmarks.md). Does nothing where the C
-    library is not glibc.
+    their page faults took up to a third of the time of wide products (docs/benchmarks.md).
     """
-    import ctypes
+    _set_allocator((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+def return_freed_memory() -> None:
+    """Let the C library hand large blocks back to the system when they are freed; undoes `keep_freed_memory`.
+
+    A heap that is never handed back falls into pieces: where blocks of a few sizes come and go between ones that stay,
+    as with blocks computed twice, it grew to five times of what was in use. This costs page faults, and saves memory.
+    """
+    _set_allocator((_M_MMAP_MAX, 1 << 16), (_M_MMAP_THRESHOLD, 1 << 20))
 
 
 def _cpu_name() -> str:

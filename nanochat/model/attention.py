@@ -16,6 +16,8 @@ from nanochat.model.tiled_attention import Tiles, plan_tiles, tiled_attention
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
+BLOCK = 128
+"""Positions of a block of FlexAttention, the size its kernels work with; it needs contexts of whole blocks."""
 AttentionKind = Literal["auto", "dense", "tiled", "flex"]
 Mask = Union[Tensor, Tiles, "BlockMask", None]
 """Additive mask (batch or 1, 1, queries, keys) in the compute type; None where plain causal is meant; tiles; blocks."""
@@ -32,9 +34,7 @@ def _choose(window: int, length: int, device: torch.device, dtype: torch.dtype) 
     if device.type == "cpu":
         # In float32 the products of tiles are no faster than the fused kernel: there they pay by what they skip.
         return "tiled" if dtype != torch.float32 or window < length else "dense"
-    # Compiled for each shape: worth it for the fixed shapes of training only.
-    flexible = device.type == "cuda" and torch.is_grad_enabled() and length % 128 == 0
-    return "flex" if flexible else "dense"
+    return "dense"
 
 
 def training_masks(
@@ -53,7 +53,7 @@ def training_masks(
         segments: (B, T) document of each position, never falling along a row, or None where each row is one document.
         device: where the masks are needed.
         dtype: compute type.
-        kind: the way to compute; `auto` takes the fastest one for the device.
+        kind: the way to compute; `auto` takes the fastest one of those that need no compiler.
     """
     different = set(windows)
     chosen = {window: _choose(window, length, device, dtype) if kind == "auto" else kind for window in different}

@@ -6,17 +6,15 @@ after the other in a row: no (T, T) mask is ever made.
 
 import logging
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-log = logging.getLogger(__name__)
+from nanochat.model.attention import BLOCK
 
-BLOCK = 128
-"""Positions of a block, the size FlexAttention's kernels work with."""
+log = logging.getLogger(__name__)
 
 
 def _ordered(chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,12 +66,6 @@ def _mask_mod(segments: Tensor, window: int) -> Any:
     return allowed
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    return torch.compile(flex_attention)
-
-
-@lru_cache
 def works(device: torch.device) -> bool:
     """Whether FlexAttention compiles, runs and agrees with plain attention here, forward and backward.
 
@@ -109,7 +101,8 @@ def _check(device: torch.device) -> None:
         return torch.einsum("bhqk,bkhd->bqhd", weights.to(v.dtype), v).flatten(2)
 
     mask = block_masks([window], length, segments, device)[window]
-    found = gradients(lambda q, k, v: flex_attend(q, k, v, mask, scale))
+    compiled = torch.compile(flex_attend)
+    found = gradients(lambda q, k, v: compiled(q, k, v, mask, scale))
     for one, other in zip(found, gradients(plain), strict=True):
         error = float((one - other).norm() / other.norm())
         if not error < 0.05:
@@ -119,12 +112,9 @@ def _check(device: torch.device) -> None:
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask, scale: float) -> Tensor:
     """Scaled dot product attention with a block mask; arguments and result as in `attention.attend`.
 
-    Inside a compiled model it becomes part of its graph; elsewhere on a GPU it is compiled by itself, since without
-    compiling FlexAttention is a slow reference (which CPUs use, in tests).
+    To be compiled: without that, FlexAttention is a slow reference.
     """
-    inside = torch.compiler.is_compiling() or not q.is_cuda
-    run = flex_attention if inside else _compiled()
-    out = run(
+    out = flex_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import AttentionKind, Masks, attend, cached_masks, training_masks
+from nanochat.model.attention import BLOCK, AttentionKind, Masks, attend, cached_masks, training_masks
 from nanochat.model.config import GPTConfig
 from nanochat.model.fp8 import fits, fp8_linear
 from nanochat.model.kv_cache import KVCache
@@ -141,7 +141,7 @@ class GPT(nn.Module):
 
     Attributes:
         dtype: compute type; the weights stay float32.
-        attention_kind: how attention is computed.
+        attention_kind: how training computes attention.
         kernels: names of the Triton kernels in use.
         compiled: whether what training computes is compiled; see `compile_training`.
         recompute: keep the input of each block only and compute the rest again in the backward pass.
@@ -278,11 +278,12 @@ class GPT(nn.Module):
             raise ValueError(f"rows of {length} tokens do not fit the model's context of {self.cos.shape[0]}")
         windows = self.config.windows
         if cache is None:
-            masks = training_masks(windows, length, segments, tokens.device, self.dtype, self.attention_kind)
+            # Shapes vary outside of training, and each would be compiled anew.
+            training = torch.is_grad_enabled()
+            trunk, kind = (self._training_trunk, self.attention_kind) if training else (self._trunk, "auto")
+            masks = training_masks(windows, length, segments, tokens.device, self.dtype, kind)
             cos, sin = self.cos[None, :length, None], self.sin[None, :length, None]
             context = _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks, None, None, length)
-            # Shapes vary outside of training, and each would be compiled anew.
-            trunk = self._training_trunk if torch.is_grad_enabled() else self._trunk
             return trunk(tokens, segments, context)
         positions, longest = cache.start(tokens)
         masks = cached_masks(windows, positions, longest, self.dtype)
@@ -322,6 +323,8 @@ class GPT(nn.Module):
             # Tiles differ from batch to batch: compiled, each set of them would be a program of its own.
             for block in self.blocks:
                 block.attention.attend = torch.compiler.disable(attend)
+        elif self.config.sequence_length % BLOCK == 0:
+            self.attention_kind = "flex"
         self._training_trunk = torch.compile(self._trunk, fullgraph=self.device.type != "cpu", dynamic=False)
 
     @contextmanager

@@ -82,7 +82,7 @@ class MemorySettings:
         dtype: compute type.
         ranks: that share the optimizer's state.
         recompute: whether blocks are computed again in the backward pass.
-        attention: how it is computed; None: as `nanochat.model.attention` chooses.
+        attention: how it is computed; None: see `way`.
         kernels: whether the loss runs as a Triton kernel.
         staging: whether the copy for step checkpoints lies in this memory: on CPUs and where CPU and GPU share theirs.
     """
@@ -101,7 +101,7 @@ class MemorySettings:
         return 2 if self.dtype == "bfloat16" else 4
 
     def way(self, window: int, length: int) -> AttentionWay:
-        """How attention with this window is computed; the same choice as in `nanochat.model.attention`."""
+        """How attention with this window is computed; on GPUs, as in compiled training unless said otherwise."""
         if self.attention is not None:
             return self.attention
         if self.device == "cpu":

@@ -10,8 +10,8 @@ def lr_multiplier(plan: Plan, step: int) -> float:
     left = plan.steps - step
     if left > plan.warmdown_steps:
         return 1.0
-    share = left / plan.warmdown_steps
-    return share + (1.0 - share) * plan.final_lr_ratio
+    # as a distance from 1, so that rounding cannot make it rise
+    return 1.0 - (1.0 - left / plan.warmdown_steps) * (1.0 - plan.final_lr_ratio)
 
 
 def momentum(plan: Plan, step: int) -> float:

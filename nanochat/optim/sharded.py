@@ -128,7 +128,7 @@ class MuonAdamW:
         plan: Plan,
         world: World,
         *,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype,
         bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         """Take over the parameters.
@@ -137,8 +137,7 @@ class MuonAdamW:
             groups: of all parameters, each in the order of the forward pass.
             plan: peak learning rates and weight decay.
             world: the ranks that share the work.
-            dtype: of the products of orthogonalisation, usually the model's compute type; None: bfloat16 on GPUs,
-                float32 on CPUs.
+            dtype: of the products of orthogonalisation: the model's compute type.
             bucket_bytes: size of what is sent at once; changes no result.
         """
         rates = {
@@ -148,7 +147,6 @@ class MuonAdamW:
             "scalar": plan.scalar_lr,
         }
         device = groups[0].parameters[0][1].device
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
         products = best_products(device)
         self.steps = 0
         self.world = world

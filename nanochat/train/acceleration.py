@@ -38,8 +38,6 @@ def accelerate(model: GPT, compile_when: Literal["auto", "always", "never"]) -> 
         model.kernels = probe(model.device, KERNELS)
         # Without a working compiler there is no FlexAttention either: plain torch trains the same model, more slowly.
         compiled = compile_when != "never" and works(model.device)
-        if not compiled:
-            model.attention_kind = "dense"
         _decide_without_timing()
     else:
         keep_freed_memory()

@@ -46,63 +46,48 @@ class _Staging:
         self.buffers: dict[str, Tensor] = {}
         self._stream: torch.cuda.Stream | None = None
         self._copied: torch.cuda.Event | None = None
-        self._sources: Mapping[str, Tensor] = {}
 
-    def allocate(self, tensors: Mapping[str, Tensor]) -> None:
-        """Make buffers for tensors like these, unless they are there; each page is touched, so that copying is fast."""
-
-        def layout(some: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-            return {name: (value.shape, value.dtype) for name, value in some.items()}
-
-        if layout(self.buffers) != layout(tensors):
-            self.buffers = {
-                name: torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda).zero_()
-                for name, value in tensors.items()
-            }
+    def buffer(self, name: str, like: Tensor) -> Tensor:
+        """The memory of a tensor's copy; each page is touched when it is made, so that copying is fast."""
+        found = self.buffers.get(name)
+        if found is None or (found.shape, found.dtype) != (like.shape, like.dtype):
+            found = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda).zero_()
+            self.buffers[name] = found
+        return found
 
     @torch.no_grad()
-    def copy(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors into the buffers; of those on a GPU the copy is only begun, on a stream of its own."""
-        self.allocate(tensors)
-        device = next((value.device for value in tensors.values() if value.is_cuda), None)
-        for name, value in tensors.items():
-            if not value.is_cuda:
-                self.buffers[name].copy_(value)
-        if device is None:
-            return
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(self._stream):
-            for name, value in tensors.items():
-                if value.is_cuda:
-                    self.buffers[name].copy_(value, non_blocking=True)
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-        self._sources = tensors  # kept until they are copied: they may be gathered for this only
+    def copy(self, items: Iterable[tuple[str, Tensor]], *, passing: bool) -> None:
+        """Copy tensors; from a GPU the copies are only begun, on a stream of their own.
 
-    @torch.no_grad()
-    def copy_one_by_one(self, items: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy tensors as they come, so that none has to be kept; returns when they are copied."""
+        Args:
+            items: (name, tensor).
+            passing: whether each tensor exists for this only, so that its memory is used again for the next.
+        """
         for name, value in items:
-            buffer = self.buffers.get(name)
-            if buffer is None or (buffer.shape, buffer.dtype) != (value.shape, value.dtype):
-                buffer = self.buffers[name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
-            # In the order of the stream, in which the memory of a gathered tensor is used again only afterwards.
-            buffer.copy_(value, non_blocking=value.is_cuda)
-        if torch.cuda.is_available():
-            torch.cuda.current_stream().synchronize()
+            buffer = self.buffer(name, value)
+            if not value.is_cuda:
+                buffer.copy_(value)
+                continue
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(value.device)
+            training = torch.cuda.current_stream(value.device)
+            self._stream.wait_stream(training)
+            with torch.cuda.stream(self._stream):
+                buffer.copy_(value, non_blocking=True)
+            if passing:
+                training.wait_stream(self._stream)
+        if self._stream is not None:
+            self._copied = self._stream.record_event()
 
     def before_update(self) -> None:
-        """Make the GPU's coming work wait for the copy."""
+        """Make the GPU's coming work wait for the copies."""
         if self._copied is not None:
             torch.cuda.current_stream().wait_event(self._copied)
 
     def wait(self) -> None:
-        """Wait for the copy."""
+        """Wait for the copies."""
         if self._copied is not None:
             self._copied.synchronize()
-        self._sources = {}
 
 
 def _force_to_disk(folder: Path) -> None:
@@ -145,44 +130,32 @@ class StepCheckpoints:
         found = [(int(path.name), path) for path in self.folder.glob("*") if path.name.isdigit()]
         return sorted(found, reverse=True)
 
-    def reserve(self, tensors: Mapping[str, Tensor]) -> None:
+    def reserve(self, items: Iterable[tuple[str, Tensor]]) -> None:
         """Allocate the memory for copies of tensors like these, so that the first `save` is as fast as the others."""
-        if self.world.is_main:
-            self._staging.allocate(tensors)
+        for name, value in items:
+            if self.world.is_main:
+                self._staging.buffer(name, value)
 
-    def save(self, state: StepState) -> None:
+    def save(self, step: int, items: Iterable[tuple[str, Tensor]], meta: Mapping[str, Any]) -> None:
         """Copy a state and have it written by a thread; waits for the write before to end.
 
         Tensors on a GPU may be overwritten only after `before_update`.
 
-        Raises:
-            ArtifactError: if the write before failed.
-        """
-        self.wait()
-        if self.world.is_main:
-            self._staging.copy(state.tensors)
-            self._start(state.step, state.meta)
-
-    def save_gathered(self, step: int, items: Iterable[tuple[str, Tensor]], meta: dict[str, Any]) -> None:
-        """Like `save`, for several ranks, from tensors that are gathered from them one after the other.
-
         Args:
             step: of the state.
-            items: (name, tensor), the same on every rank, and on every rank gone through to the end.
+            items: (name, tensor), the same on every rank; with several ranks each may be gathered from them when it is
+                asked for, and every rank goes through all of them.
             meta: counters.
 
         Raises:
             ArtifactError: if the write before failed.
         """
         self.wait()
-        if self.world.is_main:
-            self._staging.copy_one_by_one(items)
-            self._start(step, meta)
-        else:
+        if not self.world.is_main:
             for _ in items:
                 pass
-
-    def _start(self, step: int, meta: Mapping[str, Any]) -> None:
+            return
+        self._staging.copy(items, passing=self.world.size > 1)
         self._writing = threading.Thread(target=self._write, args=(step, meta), name="checkpoint")
         self._writing.start()
 

@@ -96,9 +96,11 @@ def choose(
 
 def memory_settings(model: GPT, world: World) -> MemorySettings:
     """What the memory of training depends on besides shape and rows, as the model is set up."""
-    kind = model.attention_kind
+    kind, cuda = model.attention_kind, model.device.type == "cuda"
+    if kind == "auto" and cuda:  # not compiled
+        kind = "dense"
     return MemorySettings(
-        device="cuda" if model.device.type == "cuda" else "cpu",
+        device="cuda" if cuda else "cpu",
         dtype="float32" if str(model.dtype) == "torch.float32" else "bfloat16",
         ranks=world.size,
         recompute=model.recompute,

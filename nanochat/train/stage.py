@@ -12,13 +12,19 @@ from torch import Tensor
 
 from nanochat.artifact import Manifest, Workspace, read_manifest
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.headroom import return_freed_memory
 from nanochat.metrics import Metrics, read_metrics
 from nanochat.model.checkpoint import save_model, save_tensors
 from nanochat.model.gpt import GPT
 from nanochat.model.scaling import Plan, count_parameters, flops_per_token
 from nanochat.optim.sharded import MuonAdamW
-from nanochat.runtime import World, hardware_info, measured_matmul_flops, peak_flops, peak_memory_bytes
+from nanochat.runtime import (
+    World,
+    hardware_info,
+    measured_matmul_flops,
+    peak_flops,
+    peak_memory_bytes,
+    return_freed_memory,
+)
 from nanochat.train.acceleration import accelerate
 from nanochat.train.checkpoint import StepCheckpoints
 from nanochat.train.device_batch import DeviceBatch, DeviceBatchRecord, memory_settings
@@ -96,7 +102,7 @@ def run_training(
     accelerate(model, execution.compile)
     record = DeviceBatchRecord(workspace.progress, world)
     batch = _fit(training, execution, record, world)
-    optimizer = MuonAdamW(model.parameter_groups(), plan, world)
+    optimizer = MuonAdamW(model.parameter_groups(), plan, world, dtype=model.dtype)
     checkpoints = StepCheckpoints(workspace.progress, world, execution.keep_checkpoints)
     progress = training.progress
     progress.device_batch_size = batch.rows

@@ -24,7 +24,7 @@ from nanochat.optim.schedule import lr_multiplier, momentum
 from nanochat.optim.sharded import MuonAdamW
 from nanochat.runtime import World
 from nanochat.train.accumulate import accumulate
-from nanochat.train.checkpoint import StepCheckpoints, StepState
+from nanochat.train.checkpoint import StepCheckpoints
 from nanochat.train.interrupt import STOPPING, Interrupted, StepAbandoned, StopRequest, stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -148,10 +148,7 @@ def train(
     def save() -> None:
         nonlocal saved_at, last_saved
         tick()
-        if world.size == 1:
-            checkpoints.save(StepState(progress.step, dict(tensors()), vars(progress).copy()))
-        else:
-            checkpoints.save_gathered(progress.step, tensors(), vars(progress).copy())
+        checkpoints.save(progress.step, tensors(), vars(progress).copy())
         saved_at, last_saved = time.perf_counter(), progress.step
         if metrics is not None:
             # A row of its own: that of the step must be there before its checkpoint is.
@@ -164,8 +161,8 @@ def train(
                 if metrics is not None and values:
                     metrics.log(progress.step, **values)
 
-    if progress.step < plan.steps and world.size == 1:
-        checkpoints.reserve(dict(tensors()))
+    if progress.step < plan.steps:
+        checkpoints.reserve(tensors())
     if progress.step == 0:
         run_hooks()
     with stop_on_signals() as request, checkpoints:

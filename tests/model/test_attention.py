@@ -144,6 +144,7 @@ def gradients(model: GPT, segments: torch.Tensor | None) -> dict[str, torch.Tens
 def flex_on_cpu(monkeypatch):
     """FlexAttention refuses backward passes on CPUs, though its reference form can compute them."""
     monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
+    torch._dynamo.reset()  # what other tests compiled would count as other shapes of the same code
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

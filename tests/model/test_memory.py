@@ -78,7 +78,7 @@ def test_tiles_are_counted_as_they_are_planned(window):
 @pytest.mark.parametrize("arch", ["classic", "modern"])
 def test_lasting_components_are_those_of_the_optimizer(arch):
     model = GPT(shape(arch=arch))
-    optimizer = MuonAdamW(model.parameter_groups(), PLAN, World(0, 0, 1, torch.device("cpu")))
+    optimizer = MuonAdamW(model.parameter_groups(), PLAN, World(0, 0, 1, torch.device("cpu")), dtype=model.dtype)
     memory = training_memory(model.config, rows=1)
     assert memory.weights == sum(parameter.nbytes for parameter in model.parameters())
     assert memory.gradients == sum(parameter.grad.nbytes for parameter in model.parameters())

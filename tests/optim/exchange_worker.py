@@ -26,7 +26,7 @@ def start(world: World, **options: int) -> tuple[GPT, MuonAdamW]:
     """A model and its optimizer."""
     model = GPT(model_config(4, MODEL, 64))
     model.init_weights(0)
-    return model, MuonAdamW(model.parameter_groups(), PLAN, world, **options)
+    return model, MuonAdamW(model.parameter_groups(), PLAN, world, dtype=torch.float32, **options)
 
 
 def backward(model: GPT, step: int, rank: int) -> None:

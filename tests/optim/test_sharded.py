@@ -18,7 +18,7 @@ def world(size: int = 1) -> World:
 def make(size: int = 1) -> tuple[GPT, MuonAdamW]:
     model = GPT(model_config(4, MODEL, 64))
     model.init_weights(0)
-    return model, MuonAdamW(model.parameter_groups(), PLAN, world(size))
+    return model, MuonAdamW(model.parameter_groups(), PLAN, world(size), dtype=torch.float32)
 
 
 def step(model: GPT, optimizer: MuonAdamW, seed: int, scale: float = 1.0) -> float:

@@ -31,7 +31,7 @@ def optimizer_bytes(world: World, vocab_size: int) -> int:
     """Optimizer state that this rank holds for the model."""
     model = GPT(model_config(SETTINGS.depth, SETTINGS.model, vocab_size))
     plan = base_plan(SETTINGS.depth, SETTINGS.model, SETTINGS.base, vocab_size)
-    return MuonAdamW(model.parameter_groups(), plan, world).state_bytes
+    return MuonAdamW(model.parameter_groups(), plan, world, dtype=torch.float32).state_bytes
 
 
 def die_at(step: int) -> None:

@@ -42,7 +42,7 @@ def trained(how: str, recompute: bool = False) -> tuple[dict[str, torch.Tensor],
     model.init_weights(0)
     model.recompute = recompute
     acceleration.accelerate(model, how)
-    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE)
+    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE, dtype=model.dtype)
     # Whole micro-batches, a smaller last one, and RL's: few rows, with weights.
     for batch in (rows(8), rows(7), rows(3, weighted=True), rows(8)):
         accumulate(model, optimizer, batch, 100.0, 4)
@@ -66,7 +66,7 @@ def test_there_is_one_program_for_each_of_few_shapes(counter):
     model = GPT(model_config(3, MODEL, 64))
     model.init_weights(0)
     acceleration.accelerate(model, "always")
-    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE)
+    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE, dtype=model.dtype)
     programs = []
     for count in (8, 6, 5, 7, 3, 8, 2, 1):  # micro-batches of 4; of 4 and 2; of 4 and 1; then the same again
         accumulate(model, optimizer, rows(count), 100.0, 4)
@@ -78,7 +78,7 @@ def test_there_is_one_program_for_each_of_few_shapes(counter):
 def test_filling_up_leaves_loss_and_gradient_alone():
     model = GPT(model_config(3, MODEL, 64))
     model.init_weights(0)
-    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE)
+    optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE, dtype=model.dtype)
     found = []
     for compiled in (False, True):
         model.compiled = compiled  # only fills up: nothing is compiled here

@@ -10,20 +10,20 @@ import torch
 from nanochat.errors import ArtifactError
 from nanochat.runtime import World
 from nanochat.train import checkpoint
-from nanochat.train.checkpoint import StepCheckpoints, StepState
+from nanochat.train.checkpoint import StepCheckpoints
 
 ALONE = World(0, 0, 1, torch.device("cpu"))
 
 
-def state(step: int) -> StepState:
-    return StepState(step, {"model.w": torch.full((100,), float(step))}, {"step": step, "tokens": 10 * step})
+def state(step: int) -> tuple[int, list[tuple[str, torch.Tensor]], dict[str, int]]:
+    return step, [("model.w", torch.full((100,), float(step)))], {"step": step, "tokens": 10 * step}
 
 
 def test_the_newest_comes_back_and_two_are_kept(tmp_path):
     checkpoints = StepCheckpoints(tmp_path, ALONE, keep=2)
     assert checkpoints.load_latest() is None
     for step in (1, 2, 3):
-        checkpoints.save(state(step))
+        checkpoints.save(*state(step))
     checkpoints.wait()
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["00000002", "00000003"]
     found = checkpoints.load_latest()
@@ -35,7 +35,7 @@ def test_the_newest_comes_back_and_two_are_kept(tmp_path):
 def test_a_torn_one_gives_way_to_the_one_before(tmp_path):
     checkpoints = StepCheckpoints(tmp_path, ALONE)
     for step in (5, 6, 7):
-        checkpoints.save(state(step))
+        checkpoints.save(*state(step))
     checkpoints.wait()
     newest = checkpoints.folder / "00000007" / "state.safetensors"
     damaged = bytearray(newest.read_bytes())
@@ -65,8 +65,8 @@ def test_what_is_saved_is_the_state_at_that_time(tmp_path, monkeypatch):
     gate = Gate(monkeypatch)
     tensors = {"model.w": torch.zeros(1000), "optimizer.steps": torch.tensor(3)}
     with StepCheckpoints(tmp_path, ALONE) as checkpoints:
-        checkpoints.reserve(tensors)
-        checkpoints.save(StepState(1, tensors, {}))
+        checkpoints.reserve(tensors.items())
+        checkpoints.save(1, tensors.items(), {})
         assert gate.reached.wait(30)
         tensors["model.w"].fill_(1.0)
         tensors["optimizer.steps"].fill_(4)
@@ -80,8 +80,8 @@ def test_what_is_saved_is_the_state_at_that_time(tmp_path, monkeypatch):
 def test_a_save_waits_for_the_one_before(tmp_path, monkeypatch):
     gate = Gate(monkeypatch)
     checkpoints = StepCheckpoints(tmp_path, ALONE)
-    checkpoints.save(state(1))
-    second = threading.Thread(target=checkpoints.save, args=(state(2),))
+    checkpoints.save(*state(1))
+    second = threading.Thread(target=checkpoints.save, args=state(2))
     second.start()
     assert gate.reached.wait(30)
     second.join(0.05)
@@ -95,22 +95,22 @@ def test_a_save_waits_for_the_one_before(tmp_path, monkeypatch):
 
 def test_memory_for_copies_is_allocated_once(tmp_path):
     checkpoints = StepCheckpoints(tmp_path, ALONE)
-    checkpoints.reserve(state(0).tensors)
+    checkpoints.reserve(state(0)[1])
     places = {name: buffer.data_ptr() for name, buffer in checkpoints._staging.buffers.items()}
     for step in (1, 2):
-        checkpoints.save(state(step))
+        checkpoints.save(*state(step))
     checkpoints.wait()
     assert places == {name: buffer.data_ptr() for name, buffer in checkpoints._staging.buffers.items()}
 
 
 def test_an_error_of_the_thread_is_raised_where_training_looks(tmp_path):
     checkpoints = StepCheckpoints(tmp_path, ALONE)
-    checkpoints.save(state(1))
+    checkpoints.save(*state(1))
     checkpoints.wait()
     in_the_way = checkpoints.folder / "00000002"
     in_the_way.write_text("a file where a folder should be")
-    for look in (checkpoints.wait, checkpoints.check, lambda: checkpoints.save(state(3))):
-        checkpoints.save(state(2))
+    for look in (checkpoints.wait, checkpoints.check, lambda: checkpoints.save(*state(3))):
+        checkpoints.save(*state(2))
         checkpoints._writing.join()
         with pytest.raises(ArtifactError, match=r"step 2 cannot be written to .*/steps .*run the same command"):
             look()
@@ -119,9 +119,9 @@ def test_an_error_of_the_thread_is_raised_where_training_looks(tmp_path):
     assert checkpoints.load_latest().step == 1
     in_the_way.write_text("once more")
     with pytest.raises(ArtifactError), checkpoints:
-        checkpoints.save(state(2))
+        checkpoints.save(*state(2))
     with pytest.raises(KeyError), checkpoints:  # the first error is told
-        checkpoints.save(state(2))
+        checkpoints.save(*state(2))
         raise KeyError
 
 
@@ -130,12 +130,12 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from nanochat.runtime import World
-from nanochat.train.checkpoint import StepCheckpoints, StepState
+from nanochat.train.checkpoint import StepCheckpoints
 
 world, fsync = World(0, 0, 1, torch.device("cpu")), os.fsync
 
 def save(checkpoints, step):
-    checkpoints.save(StepState(step, {"model.w": torch.full((100,), float(step))}, {"step": step}))
+    checkpoints.save(step, [("model.w", torch.full((100,), float(step)))], {"step": step})
 
 for place in range(1, 5):
     child = os.fork()
@@ -166,7 +166,7 @@ def test_killed_while_the_thread_writes_the_older_one_is_used(tmp_path):
         checkpoints = StepCheckpoints(tmp_path / str(place), ALONE)
         # Only the last one is after the rename.
         assert checkpoints.load_latest().step == (2 if place == 4 else 1)
-        checkpoints.save(state(3))
+        checkpoints.save(*state(3))
         assert checkpoints.load_latest().step == 3
         assert not (checkpoints.folder / "saving.tmp").exists()
 
@@ -174,7 +174,7 @@ def test_killed_while_the_thread_writes_the_older_one_is_used(tmp_path):
 def test_one_that_cannot_be_read_is_an_error_and_is_kept(tmp_path):
     """A file system that is down is no reason to throw hours of work away."""
     with StepCheckpoints(tmp_path, ALONE) as checkpoints:
-        checkpoints.save(state(5))
+        checkpoints.save(*state(5))
     file = checkpoints.folder / "00000005" / "state.safetensors"
     file.rename(file.with_suffix(".moved"))
     file.mkdir()  # reading it fails with another error than that of a missing file

@@ -47,7 +47,7 @@ class Counting:
 def start(tmp_path, device_batch_size=8, plan=PLAN, source=None, hooks=(), cadence=None, model_type=GPT):
     model = model_type(model_config(2, MODEL, 64))
     model.init_weights(0)
-    optimizer = MuonAdamW(model.parameter_groups(), plan, ALONE)
+    optimizer = MuonAdamW(model.parameter_groups(), plan, ALONE, dtype=model.dtype)
     metrics = Metrics(tmp_path / "metrics.jsonl", stage="base", run="test", total_steps=plan.steps)
     progress = Progress(device_batch_size=device_batch_size)
     try:
