@@ -1,13 +1,23 @@
 """Configuration and launch: what every rule file uses. Paths come from nanochat.config.layout."""
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir)))
-from nanochat.config import Layout, load_config, merge, pairs_of, read_yaml
+from nanochat.config import (
+    OWN,
+    PERSONA,
+    Layout,
+    load_config,
+    merge,
+    pairs_of,
+    read_yaml,
+)
 from nanochat.errors import ConfigError
 from nanochat.model.scaling import base_plan
 
@@ -21,7 +31,7 @@ try:
     cfg = load_config(merge(base_config, config))
     plan = base_plan(cfg.depth, cfg.model, cfg.base, cfg.tokenizer.vocab_size)
     layout = Layout(cfg, plan.tokens)
-    layout.train_shards
+    layout.check()
 except ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -40,12 +50,7 @@ ENVIRONMENT = f"../{cfg.execution.conda}"
 
 def settings(stage):
     """Exactly the settings that change a stage's artifact, one param each, so that a rerun's reason names the key."""
-    return pairs_of(cfg, stage)
-
-
-def data_source(wildcards):
-    """Where files are taken from: `hub`, or a folder laid out like it."""
-    return layout.mirror or "hub"
+    return pairs_of(layout.settled, stage)
 
 
 def run_folder(wildcards):
@@ -58,6 +63,16 @@ def batch(stage):
     return getattr(cfg, stage).total_batch_size or plan.total_batch_size
 
 
+# A damaged download is tried again from where it stopped; a folder has nothing more to give.
+RETRIES = 1 if cfg.data.source.startswith(("hub", "http")) else 0
+
+
 wildcard_constraints:
+    place=r"[^/]+",
+    owner=r"[^/]+",
+    name=r"[^/]+",
+    path=r"(datasets|files)/.+",
     shard=r"shard_\d{5}",
+    corpus=r"[^/]+",
+    number=r"\d{5}",
     stage="mid|sft|rl",

@@ -1,17 +1,29 @@
 """Data.
-INPUTS   the hub, a local mirror of it, or the embedded world
-OUTPUTS  data/<source>/{datasets,files,eval_bundle}/, data/<source>/tokens/<key>/{tokenizer,shard_…}/
+INPUTS   the hub, a mirror of it, the embedded world, the user's own files
+OUTPUTS  data/<place>/{datasets,files,eval_bundle}/, data/tokens/<key>/{tokenizer,<corpus>/shard_…}/, results/<run>/own/
 RERUN    a changed tokenizer setting makes new token files beside the old ones; files of a pinned source are made once
+HOW      resources: download (connections at a time; --resources download=N), threads
 """
 
-# Files of the embedded world wait for it; a mirror folder is there, and the hub is asked by the jobs.
-MADE = ancient(layout.mirror) if cfg.data.source == "world" else []
+
+def made(wildcards):
+    """What the files of a data folder wait for: the folder's own making, or the check of the disk before fetching."""
+    place = f"data/{wildcards.place}"
+    source = layout.sources[place]
+    if source == f"{place}/made":
+        return ancient(source)
+    return ancient(f"{place}/disk.json")
+
+
+def source_of(wildcards):
+    """Where the files of a data folder are taken from: `hub`, the address of a mirror, or a folder."""
+    return layout.sources[f"data/{wildcards.place}"]
 
 
 rule world:
     """The embedded world: text, tasks and evaluation bundle laid out like the public hub."""
     output:
-        directory(f"{layout.data}/made"),
+        directory(f"{layout.world}/made"),
     log:
         f"{layout.run}/logs/world.log",
     benchmark:
@@ -26,26 +38,48 @@ rule world:
         "python -m workflow_scripts.world --out {output:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
+rule disk:
+    """Room for all that this run fetches and makes of it, checked before the first byte."""
+    output:
+        f"{layout.data}/disk.json",
+    log:
+        f"{layout.run}/logs/disk.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        source=layout.sources[layout.data],
+        data=layout.data,
+        token_bytes=layout.token_bytes,
+    params:
+        paths=layout.fetched,
+    message:
+        f"Checking that the disk holds what {len(layout.fetched)} files become"
+    shell:
+        "python -m workflow_scripts.disk --paths {params.paths:q} --source {resources.source:q} --data {resources.data:q}"
+        " --more-bytes {resources.token_bytes} --out {output:q} 2>&1 | tee -i {log:q}"
+
+
 rule shards:
     """One shard of pretraining text."""
     input:
-        MADE,
+        made,
     output:
-        f"{layout.data}/datasets/{layout.corpus.repo}/{{shard}}.parquet",
+        "data/{place}/datasets/{owner}/{name}/{shard}.parquet",
     log:
-        f"{layout.run}/logs/shards/{{shard}}.log",
+        f"{layout.run}/logs/shards/{{place}}/{{owner}}/{{name}}/{{shard}}.log",
     benchmark:
-        f"{layout.run}/benchmarks/shards/{{shard}}.tsv"
-    retries: 0 if layout.mirror else 2
+        f"{layout.run}/benchmarks/shards/{{place}}/{{owner}}/{{name}}/{{shard}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:
         download=1,
     params:
-        path=f"datasets/{layout.corpus.repo}/{{shard}}.parquet",
-        source=data_source,
+        path="datasets/{owner}/{name}/{shard}.parquet",
+        source=source_of,
     message:
-        "Fetching text {wildcards.shard}"
+        "Fetching text {wildcards.owner}/{wildcards.name}/{wildcards.shard}"
     shell:
         "python -m workflow_scripts.fetch {params.path:q} --source {params.source:q} --out {output:q}"
         " 2>&1 | tee -i {log:q}"
@@ -54,23 +88,21 @@ rule shards:
 rule dataset:
     """One file of a task's data set."""
     input:
-        MADE,
+        made,
     output:
-        f"{layout.data}/{{path}}",
+        "data/{place}/{path}",
     log:
-        f"{layout.run}/logs/dataset/{{path}}.log",
+        f"{layout.run}/logs/dataset/{{place}}/{{path}}.log",
     benchmark:
-        f"{layout.run}/benchmarks/dataset/{{path}}.tsv"
-    wildcard_constraints:
-        path=r"(datasets|files)/.+",
-    retries: 0 if layout.mirror else 2
+        f"{layout.run}/benchmarks/dataset/{{place}}/{{path}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:
         download=1,
     params:
         path="{path}",
-        source=data_source,
+        source=source_of,
     message:
         "Fetching {wildcards.path}"
     shell:
@@ -84,25 +116,99 @@ ruleorder: shards > dataset
 rule bundle:
     """The CORE-format evaluation bundle."""
     input:
-        MADE,
+        made,
     output:
-        directory(layout.bundle),
+        directory("data/{place}/eval_bundle"),
     log:
-        f"{layout.run}/logs/bundle.log",
+        f"{layout.run}/logs/bundle/{{place}}.log",
     benchmark:
-        f"{layout.run}/benchmarks/bundle.tsv"
-    retries: 0 if layout.mirror else 2
+        f"{layout.run}/benchmarks/bundle/{{place}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:
         download=1,
     params:
-        source=data_source,
+        source=source_of,
     message:
         "Fetching the evaluation bundle"
     shell:
         "python -m workflow_scripts.fetch eval_bundle --source {params.source:q} --out {output:q}"
         " 2>&1 | tee -i {log:q}"
+
+
+if OWN in cfg.data.shares:
+
+    rule own_text:
+        """The user's own text as shards."""
+        input:
+            layout.own_files,
+        output:
+            directory(f"{layout.own}/made"),
+        log:
+            f"{layout.run}/logs/own_text.log",
+        benchmark:
+            f"{layout.run}/benchmarks/own_text.tsv"
+        conda:
+            ENVIRONMENT
+        resources:
+            # As the user wrote them: thousands of names are too long for a command line.
+            files=json.dumps(cfg.own.text.files),
+        params:
+            *settings("own_text"),
+        message:
+            f"Reading {len(layout.own_files)} files of your own text"
+        shell:
+            "python -m workflow_scripts.own_text --out {output:q} --files {resources.files:q} --settings {params:q}"
+            " 2>&1 | tee -i {log:q}"
+
+
+rule own_conversations:
+    """The user's own conversations, checked."""
+    input:
+        lambda wildcards: layout.conversation_files(wildcards.task),
+    output:
+        directory(f"{layout.run}/own/{{task}}"),
+    log:
+        f"{layout.run}/logs/own_conversations/{{task}}.log",
+    benchmark:
+        f"{layout.run}/benchmarks/own_conversations/{{task}}.tsv"
+    wildcard_constraints:
+        task="|".join(map(re.escape, cfg.own.conversations)) or "-",
+    priority: 20
+    conda:
+        ENVIRONMENT
+    params:
+        *settings("own_conversations"),
+    message:
+        "Checking your conversations {wildcards.task}"
+    shell:
+        "python -m workflow_scripts.own_conversations --out {output:q} --files {resources.files:q} --settings {params:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+if cfg.own.persona.file:
+
+    rule persona:
+        """Who the model is, as conversations."""
+        input:
+            os.path.expanduser(cfg.own.persona.file),
+        output:
+            directory(layout.own_conversations(PERSONA)),
+        log:
+            f"{layout.run}/logs/persona.log",
+        benchmark:
+            f"{layout.run}/benchmarks/persona.tsv"
+        priority: 20
+        conda:
+            ENVIRONMENT
+        params:
+            *settings("persona"),
+        message:
+            f"Expanding the persona {cfg.own.persona.file} to {cfg.own.persona.conversations:,} conversations"
+        shell:
+            "python -m workflow_scripts.persona --out {output:q} --persona {input:q} --settings {params:q}"
+            " 2>&1 | tee -i {log:q}"
 
 
 rule tokenizer:
@@ -123,7 +229,7 @@ rule tokenizer:
     message:
         f"Training a tokenizer of {cfg.tokenizer.vocab_size:,} tokens on {len(layout.tokenizer_shards)} shards"
     shell:
-        "RAYON_NUM_THREADS={threads} python -m workflow_scripts.tokenizer --out {output:q} --shards {input.shards:q}"
+        "python -m workflow_scripts.tokenizer --out {output:q} --shards {input.shards:q} --threads {threads}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
@@ -149,18 +255,21 @@ rule run_tokenizer:
 rule tokens:
     """One shard of text as a memory-mapped token file."""
     input:
-        shard=f"{layout.data}/datasets/{layout.corpus.repo}/{{shard}}.parquet",
+        shard=lambda wildcards: layout.text(wildcards.corpus).shard(
+            int(wildcards.number)
+        ),
         tokenizer=layout.tokenizer,
     output:
-        directory(f"{layout.tokens_root}/{{shard}}"),
+        directory(f"{layout.tokens_root}/{{corpus}}/shard_{{number}}"),
     log:
-        f"{layout.run}/logs/tokens/{{shard}}.log",
+        f"{layout.run}/logs/tokens/{{corpus}}/{{number}}.log",
     benchmark:
-        f"{layout.run}/benchmarks/tokens/{{shard}}.tsv"
+        f"{layout.run}/benchmarks/tokens/{{corpus}}/{{number}}.tsv"
     conda:
         ENVIRONMENT
+    threads: 2
     message:
-        "Tokenizing {wildcards.shard}"
+        "Tokenizing {wildcards.corpus}, shard {wildcards.number}"
     shell:
-        "RAYON_NUM_THREADS={threads} python -m workflow_scripts.tokens --out {output:q} --shard {input.shard:q} --tokenizer {input.tokenizer:q}"
-        " 2>&1 | tee -i {log:q}"
+        "RAYON_NUM_THREADS={threads} python -m workflow_scripts.tokens --out {output:q} --shard {input.shard:q}"
+        " --tokenizer {input.tokenizer:q} --threads {threads} 2>&1 | tee -i {log:q}"

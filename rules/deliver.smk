@@ -9,7 +9,8 @@ rule report:
     """The run's report."""
     input:
         layout.artifacts,
-        tokens=layout.train_tokens_folders + [layout.val_tokens_folder],
+        tokens=layout.train_tokens_folders + layout.val_tokens_folders,
+        sources=layout.own_artifacts,
     output:
         report=f"{layout.run}/report.md",
         figures=directory(f"{layout.run}/figures"),
@@ -27,7 +28,7 @@ rule report:
         f"Writing {layout.run}/report.md"
     shell:
         "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q}"
-        " --tokens {input.tokens:q} --config {resources.config:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+        " --tokens {input.tokens:q} --sources {input.sources:q} --config {resources.config:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 rule publish:
@@ -102,7 +103,9 @@ rule clean:
     params:
         f"{layout.run}/.progress",
         f"{layout.run}/eval/.progress",
+        [f"{layout.tokens_root}/{text.name}/.progress" for text in layout.texts],
         f"{layout.tokens_root}/.progress",
+        f"{layout.run}/own/.progress",
     message:
         f"Removing the in-progress state of {layout.run}"
     shell:

@@ -9,7 +9,7 @@ rule tokenizer_eval:
     """Compression of the tokenizer on several kinds of text."""
     input:
         tokenizer=layout.tokenizer,
-        shard=layout.shard(layout.val_shard),
+        shard=layout.texts[0].val_shard,
     output:
         directory(layout.evaluation("tokenizer")),
     log:
@@ -31,7 +31,7 @@ rule base_eval:
         model=layout.checkpoint("base"),
         bundle=layout.bundle,
         train=layout.train_tokens_folders,
-        val=layout.val_tokens_folder,
+        val=layout.val_tokens_folders,
     output:
         directory(layout.evaluation("base")),
     log:

@@ -6,8 +6,6 @@ HOW      resources: launch (python or torchrun …), gpu, device_batch_size (row
          auto), where data lie, when checkpoints are saved, what wandb does; none of them ever reruns a stage
 """
 
-import json
-
 EXECUTION = cfg.execution.model_dump_json()
 WANDB = cfg.wandb.model_dump_json()
 
@@ -17,7 +15,7 @@ rule base:
     input:
         tokenizer=layout.tokenizer,
         train=layout.train_tokens_folders,
-        val=layout.val_tokens_folder,
+        val=layout.val_tokens_folders,
     output:
         directory(layout.checkpoint("base")),
     log:
@@ -33,7 +31,7 @@ rule base:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
-        prompts=json.dumps(layout.corpus.sample_prompts),
+        prompts=json.dumps(layout.texts[0].entry.sample_prompts),
         execution=EXECUTION,
         wandb=WANDB,
     params:
@@ -70,6 +68,7 @@ rule mid:
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
         data=layout.data,
+        own=f"{layout.run}/own",
         execution=EXECUTION,
         wandb=WANDB,
     params:
@@ -79,6 +78,7 @@ rule mid:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.mid --out {output:q} --init {input.init:q} --data {resources.data:q}"
+        " --own {resources.own:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
         " --execution {resources.execution:q} --wandb {resources.wandb:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
@@ -104,6 +104,7 @@ rule sft:
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
         data=layout.data,
+        own=f"{layout.run}/own",
         execution=EXECUTION,
         wandb=WANDB,
     params:
@@ -113,6 +114,7 @@ rule sft:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.sft --out {output:q} --init {input.init:q} --data {resources.data:q}"
+        " --own {resources.own:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
         " --execution {resources.execution:q} --wandb {resources.wandb:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 

@@ -19,7 +19,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--tokenizer", type=Path, required=True)
     arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
-    arguments.add_argument("--val-tokens", type=Path, required=True)
+    arguments.add_argument("--val-tokens", type=Path, nargs="+", required=True)
     arguments.add_argument("--prompts", type=json.loads, default=[], help="JSON list of prompts for samples.md")
     add_training(arguments)
     given = arguments.parse_args()

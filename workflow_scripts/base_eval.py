@@ -20,7 +20,7 @@ def main() -> None:
     arguments.add_argument("--model", type=Path, required=True)
     arguments.add_argument("--bundle", type=Path, required=True)
     arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
-    arguments.add_argument("--val-tokens", type=Path, required=True)
+    arguments.add_argument("--val-tokens", type=Path, nargs="+", required=True)
     add_device(arguments)
     add_settings(arguments)
     given = arguments.parse_args()

@@ -81,6 +81,8 @@ def run(main: Callable[[], object]) -> None:
     )
     for chatty in ("matplotlib", "httpx", "asyncio", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("httpx2", "huggingface_hub"):  # a line for every request; our retries have lines of their own
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         main()
     except NanochatError as error:

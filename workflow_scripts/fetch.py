@@ -12,13 +12,14 @@ def main() -> None:
     """Parse and fetch."""
     from nanochat.config import load_catalogue
     from nanochat.data.hub import fetch, fetch_bundle
+    from nanochat.data.source import parse_source
 
     arguments = parser(__doc__)
     arguments.add_argument("path", help="path below the data folder, or eval_bundle")
-    arguments.add_argument("--source", required=True, help="hub, or a folder laid out like it")
+    arguments.add_argument("--source", required=True, help="hub, the address of a mirror, or a folder laid out like it")
     arguments.add_argument("--out", type=Path, required=True)
     given = arguments.parse_args()
-    source = "hub" if given.source == "hub" else Path(given.source)
+    source = parse_source(given.source)
     if given.path == "eval_bundle":
         fetch_bundle(source=source, out=given.out, catalogue=load_catalogue())
     else:

@@ -14,6 +14,7 @@ def finetune(stage: str, description: str | None) -> None:
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--init", type=Path, required=True, help="checkpoint directory to start from")
     arguments.add_argument("--data", type=Path, required=True, help="data folder, laid out like the hub")
+    arguments.add_argument("--own", type=Path, help="folder of the user's own conversations and persona")
     add_training(arguments)
     given = arguments.parse_args()
     settings = parse_pairs(stage, given.settings)
@@ -27,4 +28,4 @@ def finetune(stage: str, description: str | None) -> None:
         else:
             from nanochat.train.finetune import run as train
 
-            train(stage, settings, **shared)
+            train(stage, settings, own_data=given.own, **shared)

@@ -21,6 +21,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--figures", type=Path, required=True)
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[])
+    arguments.add_argument("--sources", type=Path, nargs="*", default=[], help="what was made of the user's own data")
     arguments.add_argument("--config", type=json.loads, default={}, help="configuration of the run, as JSON")
     add_settings(arguments)
     given = arguments.parse_args()
@@ -33,6 +34,7 @@ def main() -> None:
         figures=given.figures,
         run_folder=given.out.parent,
         token_folders=given.tokens,
+        sources=given.sources,
         command=f"snakemake --configfile {configuration} report.md",
     )
 

@@ -16,9 +16,10 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--shards", type=Path, nargs="+", required=True)
+    arguments.add_argument("--threads", type=int, default=1)
     add_settings(arguments)
     given = arguments.parse_args()
-    train(parse_pairs("tokenizer", given.settings), out=given.out, shards=given.shards)
+    train(parse_pairs("tokenizer", given.settings), out=given.out, shards=given.shards, threads=given.threads)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,11 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--shard", type=Path, required=True)
     arguments.add_argument("--tokenizer", type=Path, required=True)
+    arguments.add_argument("--threads", type=int, default=1)
     given = arguments.parse_args()
-    tokenize(parse_pairs("tokens", []), out=given.out, shard=given.shard, tokenizer=given.tokenizer)
+    tokenize(
+        parse_pairs("tokens", []), out=given.out, shard=given.shard, tokenizer=given.tokenizer, threads=given.threads
+    )
 
 
 if __name__ == "__main__":

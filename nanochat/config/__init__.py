@@ -2,7 +2,7 @@
 
 from nanochat.config.base import Settings
 from nanochat.config.catalogue import Catalogue, Corpus, TaskEntry, load_catalogue
-from nanochat.config.data import DataSettings, TokenizerSettings, WorldSettings
+from nanochat.config.data import CorpusShare, DataSettings, TokenizerSettings, WorldSettings
 from nanochat.config.evaluation import (
     BaseEvalSettings,
     ChatEvalSettings,
@@ -14,6 +14,7 @@ from nanochat.config.evaluation import (
     parse_device_batch_size,
 )
 from nanochat.config.layout import Layout
+from nanochat.config.own import OWN, PERSONA, OwnSettings, OwnTextSettings, PersonaSettings, task_entry
 from nanochat.config.run import RunConfig, load_config, merge, read_yaml
 from nanochat.config.stages import STAGES, pairs_of, parse_pairs
 from nanochat.config.training import (
@@ -29,6 +30,8 @@ from nanochat.config.training import (
 )
 
 __all__ = [
+    "OWN",
+    "PERSONA",
     "STAGES",
     "BaseEvalSettings",
     "BaseSettings",
@@ -37,6 +40,7 @@ __all__ = [
     "ChatSettings",
     "ChatTaskSettings",
     "Corpus",
+    "CorpusShare",
     "DataSettings",
     "ExecutionSettings",
     "FinetuneSettings",
@@ -45,6 +49,9 @@ __all__ = [
     "MixtureSettings",
     "ModelSettings",
     "OptimizationSettings",
+    "OwnSettings",
+    "OwnTextSettings",
+    "PersonaSettings",
     "ReportSettings",
     "RlSettings",
     "RunConfig",
@@ -62,4 +69,5 @@ __all__ = [
     "parse_device_batch_size",
     "parse_pairs",
     "read_yaml",
+    "task_entry",
 ]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nanochat.config.base import Settings
+from nanochat.config.base import Named, Settings
 
 
 class WorldSettings(Settings):
@@ -22,15 +22,33 @@ class WorldSettings(Settings):
     """Scale of the task files: 1.0 gives about 6,000 word problems, 3,000 choices, 2,500 dialogues."""
 
 
+class CorpusShare(Settings):
+    """One corpus of the pretraining text."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Its share of the training tokens, against the weights of the others."""
+    epochs: float | None = Field(default=None, gt=0)
+    """How often it is read at most; what is left of its share then goes to the others. None is as often as needed."""
+
+
 class DataSettings(Settings):
     """Where text and tasks come from, and how much of the text is used."""
 
     source: str = "world"
-    """`world` (generated), `hub` (the public hubs), or the path of a local folder laid out like the hub."""
+    """`world` (generated), `hub` (the public hubs), the address of a mirror of them (`http://…`), or the path of a
+    local folder laid out like the hub."""
     corpus: str = "world"
-    """Pretraining text: a corpus of the catalogue (`world`, `fineweb_edu`, `climbmix`)."""
+    """Pretraining text: a corpus of the catalogue (`world`, `fineweb_edu`, `climbmix`), or `own` (see `own.text`)."""
+    mixture: Named[CorpusShare] = Field(default={})
+    """Pretraining text from several corpora, name → share; where given, it is used instead of `corpus`."""
     train_shards: int | Literal["auto"] = "auto"
-    """Training shards to use; `auto` takes what the training horizon needs."""
+    """Training shards to use of each corpus; `auto` takes what the training horizon needs, and all of `world` and
+    `own`."""
+
+    @property
+    def shares(self) -> dict[str, CorpusShare]:
+        """The corpora of the pretraining text."""
+        return self.mixture or {self.corpus: CorpusShare()}
 
 
 class TokenizerSettings(Settings):

@@ -37,6 +37,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return f"name → {_type(get_args(annotation)[1])}"
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[annotation.__name__]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from nanochat.config.base import Settings
+from nanochat.config.base import Named, Settings
 
 
 class BaseEvalSettings(Settings):
@@ -30,7 +30,7 @@ class ChatTaskSettings(Settings):
 class ChatEvalSettings(Settings):
     """Chat tasks every chat stage is evaluated on."""
 
-    tasks: dict[str, ChatTaskSettings] = Field(default={})
+    tasks: Named[ChatTaskSettings] = Field(default={})
     """Task name (of the catalogue) → how."""
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, the setting of published scores."""

@@ -1,25 +1,69 @@
 """Where everything lies: the paths of one run's artifacts and shared data, derived from its configuration.
 
-results/<run>/{tokenizer,base,mid,sft,rl,eval/…,report.md,figures,logs,benchmarks}   one run
-data/<source>/{datasets,files,eval_bundle}                                           shared between runs
-data/<source>/tokens/<key>/{tokenizer,shard_00000,…}                                 a tokenizer and its token files
+results/<run>/{tokenizer,own,base,mid,sft,rl,eval/…,report.md,figures,logs,benchmarks}   one run
+data/<place>/{datasets,files,eval_bundle}                          files of one source, shared between runs
+data/tokens/<key>/{tokenizer,<corpus>/shard_00000,…}               a tokenizer and its token files, shared between runs
 """
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.config.catalogue import Catalogue, Corpus, load_catalogue
+from nanochat.config.catalogue import Catalogue, Corpus, is_of_world, load_catalogue
+from nanochat.config.files import find_files
+from nanochat.config.own import OWN, OWN_CORPUS
 from nanochat.config.run import RunConfig
 from nanochat.errors import ConfigError
 
 # English web text has 4.2 to 4.8 characters per token at vocabulary 32,768 to 65,536; 5.3 leaves a margin of 10 %.
 _CHARS_PER_TOKEN = 5.3
+_LEAST_CHARS_PER_TOKEN = 3.5
+_OWN_SHARD_BYTES = 64_000_000
+_UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # size of the text in files of these kinds, about
 
 
 def _key(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Text:
+    """One corpus of a run.
+
+    Attributes:
+        name: in the catalogue, or `own`.
+        entry: of the catalogue.
+        folder: data folder of its shards.
+        wanted: training shards in use.
+        val: number of the validation shard: always the last one.
+    """
+
+    name: str
+    entry: Corpus
+    folder: str
+    wanted: int
+    val: int
+
+    @property
+    def train(self) -> range:
+        """Numbers of the training shards in use."""
+        return range(self.wanted)
+
+    def shard(self, index: int) -> str:
+        """Path of a text shard."""
+        return f"{self.folder}/{self.entry.path(index)}"
+
+    @property
+    def train_shards(self) -> list[str]:
+        """Paths of the training shards in use."""
+        return [self.shard(index) for index in self.train]
+
+    @property
+    def val_shard(self) -> str:
+        """Path of the validation shard."""
+        return self.shard(self.val)
 
 
 @dataclass(frozen=True)
@@ -40,74 +84,121 @@ class Layout:
         return load_catalogue()
 
     @property
-    def corpus(self) -> Corpus:
-        """The pretraining corpus."""
-        return self.catalogue.corpora[self.config.data.corpus]
-
-    @property
     def run(self) -> str:
         """Folder of the run."""
         return f"results/{self.config.name}"
 
     @property
-    def mirror(self) -> str | None:
-        """Folder the files are taken from: the made world or a local mirror; None for the hub."""
-        if self.config.data.source == "hub":
-            return None
-        return f"{self.data}/made" if self.config.data.source == "world" else self.config.data.source
-
-    @property
     def data(self) -> str:
-        """Folder of the downloaded, linked or made files, one for each source, shared between runs."""
+        """Folder of the downloaded, linked or made files of `data.source`, shared between runs."""
         source = self.config.data.source
-        if source == "hub":
-            return "data/hub"
-        if source == "world":
-            return f"data/world-{_key(self.config.world.model_dump_json())}"
-        return f"data/mirror-{Path(source).name}-{_key(source)}"
+        if source in ("hub", "world"):
+            return "data/hub" if source == "hub" else self.world
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(source).name)
+        return f"data/mirror-{name}-{_key(source)}"
 
     @property
-    def shard_count(self) -> int:
-        """Shards of the corpus in all, the validation shard included."""
-        return self.corpus.shards or self.config.world.train_shards + 1
+    def world(self) -> str:
+        """Folder of the embedded world."""
+        return f"data/world-{_key(self.config.world.model_dump_json())}"
 
     @property
-    def train_shards(self) -> list[int]:
-        """Numbers of the training shards in use.
+    def own(self) -> str:
+        """Folder of the user's own text, made into shards."""
+        return f"data/own-{_key(self.config.own.text.model_dump_json(), self.config.own.on_damage, *self.own_files)}"
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the files of each data folder are taken from: `hub`, the address of a mirror, or a folder."""
+        source = self.config.data.source
+        made = {self.world: f"{self.world}/made"}
+        if OWN in self.config.data.shares:
+            made[self.own] = f"{self.own}/made"
+        return {self.data: source} | made
+
+    @property
+    def own_files(self) -> tuple[str, ...]:
+        """Files of the user's own text.
 
         Raises:
-            ConfigError: if more are asked for than the corpus has.
+            ConfigError: if there are none.
         """
-        available = self.shard_count - 1
-        wanted = self.config.data.train_shards
-        if wanted == "auto":
-            if self.config.data.corpus == "world":
-                wanted = available
-            else:
-                needed = math.ceil(self.train_tokens * _CHARS_PER_TOKEN / self.corpus.shard_chars)
-                wanted = min(available, max(1, needed))
-        if not 1 <= wanted <= available:
-            raise ConfigError(
-                f"config: data.train_shards = {wanted}: {self.config.data.corpus} has {available} training shards"
-            )
-        return list(range(wanted))
+        return find_files(self.config.own.text.files, "own.text.files").files
 
     @property
-    def val_shard(self) -> int:
-        """Number of the validation shard: always the last one of the corpus."""
-        return self.shard_count - 1
+    def own_shards(self) -> int:
+        """Training shards that the user's own text is made into."""
+        wanted = self.config.own.text.shards
+        size = sum(Path(file).stat().st_size * _UNPACKED.get(Path(file).suffix, 1) for file in self.own_files)
+        return wanted or max(1, round(size / _OWN_SHARD_BYTES))
 
-    def shard(self, index: int) -> str:
-        """Path of a text shard."""
-        return f"{self.data}/{self.corpus.path(index)}"
+    @property
+    def settled(self) -> RunConfig:
+        """The configuration, with the number of shards of the user's own text filled in."""
+        if OWN not in self.config.data.shares:
+            return self.config
+        text = self.config.own.text.model_copy(update={"shards": self.own_shards})
+        return self.config.model_copy(update={"own": self.config.own.model_copy(update={"text": text})})
+
+    @property
+    def texts(self) -> list["Text"]:
+        """The corpora of the pretraining text."""
+        return [self.text(name) for name in self.config.data.shares]
+
+    def text(self, name: str) -> "Text":
+        """One corpus of the pretraining text.
+
+        Raises:
+            ConfigError: if more training shards are asked for than it has.
+        """
+        entry = OWN_CORPUS if name == OWN else self.catalogue.corpora[name]
+        wanted = self.config.data.train_shards
+        if name == OWN:
+            folder, available, wanted = self.own, self.own_shards, "auto"
+        elif name == "world":
+            folder, available = self.world, self.config.world.train_shards
+        else:
+            folder, available = self.data, (entry.shards or 1) - 1
+        if wanted == "auto":
+            shares = self.config.data.shares
+            share = shares[name].weight / sum(one.weight for one in shares.values())
+            needed = math.ceil(self.train_tokens * share * _CHARS_PER_TOKEN / entry.shard_chars)
+            wanted = available if name in (OWN, "world") else min(available, max(1, needed))
+        if not 1 <= wanted <= available:
+            raise ConfigError(f"config: data.train_shards = {wanted}: {name} has {available} training shards")
+        return Text(name, entry, folder, wanted, available)
 
     @property
     def tokenizer_shards(self) -> list[str]:
-        """The training shards the tokenizer is trained on: as many as its `max_chars` needs."""
-        shards = self.train_shards
-        if self.config.data.corpus != "world":
-            shards = shards[: math.ceil(self.config.tokenizer.max_chars / self.corpus.shard_chars)]
-        return [self.shard(index) for index in shards]
+        """The training shards the tokenizer is trained on: of each corpus as many as `max_chars` needs."""
+        found = []
+        for text in self.texts:
+            needed = math.ceil(self.config.tokenizer.max_chars / text.entry.shard_chars)
+            found += text.train_shards if text.name in (OWN, "world") else text.train_shards[:needed]
+        return found
+
+    @property
+    def fetched(self) -> list[str]:
+        """Files taken from `data.source`, below the data folder; `eval_bundle` is one."""
+        shards = [
+            path for text in self.texts if text.folder == self.data for path in (*text.train_shards, text.val_shard)
+        ]
+        stages = ("mid", "sft", *(["rl"] if self.config.rl.enabled else []), "chat_eval")
+        files = {file for stage in stages for file in self.task_files(stage)}
+        inside = [path.removeprefix(f"{self.data}/") for path in (*shards, *sorted(files), self.bundle)]
+        return [path for path in inside if not path.startswith("results/")]
+
+    @property
+    def token_bytes(self) -> int:
+        """Size of the token files that are still to be made, about."""
+        width = 2 if self.config.tokenizer.vocab_size <= 1 << 16 else 4
+        missing = [
+            text.entry.shard_chars
+            for text in self.texts
+            for index in (*text.train, text.val)
+            if not Path(self.tokens(text.name, index)).is_dir()
+        ]
+        return round(sum(missing) / _LEAST_CHARS_PER_TOKEN * width)
 
     @property
     def tokenizer(self) -> str:
@@ -121,23 +212,24 @@ class Layout:
 
     @property
     def tokens_root(self) -> str:
-        """Folder of the token files that this tokenizer makes of this corpus; runs with equal settings share it."""
+        """Folder of the token files that this tokenizer makes of these corpora; runs with equal settings share it."""
         key = _key(self.config.tokenizer.model_dump_json(), *self.tokenizer_shards)
-        return f"{self.data}/tokens/{self.config.data.corpus}-{self.config.tokenizer.vocab_size}-{key}"
+        names = "+".join(self.config.data.shares)
+        return f"data/tokens/{names}-{self.config.tokenizer.vocab_size}-{key}"
 
-    def tokens(self, index: int) -> str:
+    def tokens(self, corpus: str, index: int) -> str:
         """Token folder of a shard."""
-        return f"{self.tokens_root}/shard_{index:05d}"
+        return f"{self.tokens_root}/{corpus}/shard_{index:05d}"
 
     @property
     def train_tokens_folders(self) -> list[str]:
         """Token folders of the training shards."""
-        return [self.tokens(index) for index in self.train_shards]
+        return [self.tokens(text.name, index) for text in self.texts for index in text.train]
 
     @property
-    def val_tokens_folder(self) -> str:
-        """Token folder of the validation shard."""
-        return self.tokens(self.val_shard)
+    def val_tokens_folders(self) -> list[str]:
+        """Token folder of the validation shard of each corpus."""
+        return [self.tokens(text.name, text.val) for text in self.texts]
 
     @property
     def bundle(self) -> str:
@@ -157,16 +249,66 @@ class Layout:
         before = {"mid": "base", "sft": "mid", "rl": "sft"}[stage]
         return self.checkpoint(before)
 
+    def conversation_files(self, name: str) -> tuple[str, ...]:
+        """The user's files of own conversations called `name`.
+
+        Raises:
+            ConfigError: if there are none.
+        """
+        return find_files((self.config.own.conversations[name],), f"own.conversations.{name}").files
+
+    def own_conversations(self, name: str) -> str:
+        """Folder of the user's own conversations called `name`, checked, or of the expanded persona."""
+        return f"{self.run}/own/{name}"
+
+    @property
+    def own_artifacts(self) -> list[str]:
+        """What this run uses of the user's own data, made into artifacts."""
+        used = {*self.config.mid.mixture, *self.config.sft.mixture}
+        text = [f"{self.own}/made"] if OWN in self.config.data.shares else []
+        return text + [self.own_conversations(name) for name in sorted(self.config.own.tasks) if name in used]
+
     def task_files(self, stage: str) -> list[str]:
-        """Data files that `mid`, `sft`, `rl` or `chat_eval` reads, sorted, each once."""
-        tasks = self.catalogue.tasks
+        """Data files and folders that `mid`, `sft`, `rl` or `chat_eval` reads, sorted, each once."""
         if stage == "chat_eval":
-            paths = [path for name in self.config.chat_eval.tasks for path in tasks[name].test]
+            names, split = list(self.config.chat_eval.tasks), "test"
         elif stage == "rl":
-            paths = list(tasks[self.config.rl.task].train)
+            names, split = [self.config.rl.task], "train"
         else:
-            paths = [path for name in getattr(self.config, stage).mixture for path in tasks[name].train]
-        return [f"{self.data}/{path}" for path in sorted(set(paths))]
+            names, split = list(getattr(self.config, stage).mixture), "train"
+        own = {name for name in names if name in self.config.own.tasks}
+        tasks = self.catalogue.tasks
+        paths = {f"{self.data}/{path}" for name in names if name not in own for path in getattr(tasks[name], split)}
+        return sorted(paths) + [self.own_conversations(name) for name in sorted(own)]
+
+    def check(self) -> None:
+        """Say before the first job what cannot be: missing files of the user's own, tasks that the source lacks.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        assert self.texts
+        config = self.config
+        stages = {"mid.mixture": config.mid.mixture, "sft.mixture": config.sft.mixture}
+        stages |= {"chat_eval.tasks": config.chat_eval.tasks, "rl.task": [config.rl.task] if config.rl.enabled else []}
+        for key, names in stages.items():
+            for name in names:
+                if name in config.own.conversations:
+                    self.conversation_files(name)
+                if name in config.own.tasks:
+                    continue
+                entry = self.catalogue.tasks[name]
+                files = entry.test if key == "chat_eval.tasks" else entry.train
+                if config.data.source == "world" and not all(map(is_of_world, files)):
+                    raise ConfigError(
+                        f"config: {key}: {name} is not in the embedded world; set data.source to hub, a mirror or a "
+                        "folder, or take it out"
+                    )
+                if config.data.source == "hub" and any(path.startswith("datasets/world/") for path in files):
+                    raise ConfigError(f"config: {key}: {name} is of the embedded world, but data.source is hub")
+        persona = config.own.persona.file
+        if persona and not Path(persona).expanduser().is_file():
+            raise ConfigError(f"config: own.persona.file: {persona} does not exist (seen from {Path.cwd()})")
 
     @property
     def artifacts(self) -> list[str]:

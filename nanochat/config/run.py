@@ -19,6 +19,7 @@ from nanochat.config.evaluation import (
     ReportSettings,
     WandbSettings,
 )
+from nanochat.config.own import OWN, PERSONA, OwnSettings
 from nanochat.config.training import BaseSettings, MidSettings, ModelSettings, RlSettings, SftSettings
 from nanochat.errors import ConfigError
 
@@ -34,6 +35,7 @@ class RunConfig(Settings):
     """The dial: layers of the model, from which width, heads, horizon, batch and learning rates follow."""
     data: DataSettings = DataSettings()
     world: WorldSettings = WorldSettings()
+    own: OwnSettings = OwnSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     base: BaseSettings = BaseSettings()
@@ -60,9 +62,27 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _combinations_are_possible(self) -> Self:
         catalogue = load_catalogue()
-        catalogue.corpus(self.data.corpus)
+        for name in self.data.shares:
+            if name == OWN:
+                if not self.own.text.files:
+                    raise ValueError("data: the corpus own has no text; name files or folders in own.text.files")
+                continue
+            corpus = catalogue.corpus(name)
+            if self.data.source == "world" and corpus.shards is not None:
+                raise ValueError(
+                    f"data: {name} is not in the embedded world; set data.source to hub, a mirror or a folder"
+                )
+        for name in self.own.tasks:
+            if name in catalogue.tasks:
+                raise ValueError(f"own.conversations.{name}: the catalogue has a task of this name; choose another one")
         for section in ("mid", "sft"):
             for task in getattr(self, section).mixture:
+                if task in self.own.tasks:
+                    continue
+                if task == PERSONA:
+                    raise ValueError(
+                        f"{section}.mixture.{PERSONA}: there is no persona; name its file in own.persona.file"
+                    )
                 if not catalogue.task(task, f"{section}.mixture").train:
                     raise ValueError(f"{section}.mixture.{task}: this task has no training split")
         for task in self.chat_eval.tasks:

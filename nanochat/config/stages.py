@@ -7,12 +7,12 @@ reason name the key; a stage that does not list a section cannot be rerun by it,
 import json
 import shlex
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nanochat.config.base import Settings
-from nanochat.config.data import TokenizerSettings, WorldSettings
+from nanochat.config.data import CorpusShare, TokenizerSettings, WorldSettings
 from nanochat.config.evaluation import BaseEvalSettings, ChatEvalSettings, ReportSettings
 from nanochat.config.run import RunConfig
 from nanochat.config.training import BaseSettings, MidSettings, ModelSettings, RlSettings, SftSettings
@@ -25,6 +25,59 @@ class WorldStage(Settings):
     world: WorldSettings = WorldSettings()
 
 
+class OwnTextView(Settings):
+    """Of `own.text`, all but where the files lie."""
+
+    column: str = "text"
+    document_chars: int = 100_000
+    val_fraction: float = 0.02
+    shards: int = 1
+
+
+class OwnTextSection(Settings):
+    """Of `own`, what the shards of the user's own text are made from."""
+
+    text: OwnTextView = OwnTextView()
+    on_damage: Literal["stop", "skip"] = "stop"
+
+
+class OwnTextStage(Settings):
+    """How the user's own text becomes shards; the files are inputs."""
+
+    own: OwnTextSection = OwnTextSection()
+
+
+class OwnConversationsSection(Settings):
+    """Of `own`, what decides about conversations that don't follow the schema."""
+
+    on_damage: Literal["stop", "skip"] = "stop"
+
+
+class OwnConversationsStage(Settings):
+    """How the user's own conversations are checked; the files are inputs."""
+
+    own: OwnConversationsSection = OwnConversationsSection()
+
+
+class PersonaView(Settings):
+    """Of `own.persona`, all but where the file lies."""
+
+    conversations: int = 2000
+
+
+class PersonaSection(Settings):
+    """Of `own`, the persona."""
+
+    persona: PersonaView = PersonaView()
+
+
+class PersonaStage(Settings):
+    """How a persona is expanded; its file is an input."""
+
+    seed: int = 42
+    own: PersonaSection = PersonaSection()
+
+
 class TokenizerStage(Settings):
     """What the tokenizer is trained with; the shards are inputs."""
 
@@ -35,11 +88,18 @@ class EmptyStage(Settings):
     """A stage that is fixed by its inputs alone."""
 
 
+class DataView(Settings):
+    """Of `data`, how corpora are mixed."""
+
+    mixture: dict[str, CorpusShare] = Field(default={})
+
+
 class BaseStage(Settings):
     """What pretraining depends on besides tokens and tokenizer."""
 
     seed: int = 42
     depth: int = 4
+    data: DataView = DataView()
     model: ModelSettings = ModelSettings()
     base: BaseSettings = BaseSettings()
 
@@ -85,6 +145,9 @@ class ReportStage(Settings):
 
 STAGES: dict[str, type[Settings]] = {
     "world": WorldStage,
+    "own_text": OwnTextStage,
+    "own_conversations": OwnConversationsStage,
+    "persona": PersonaStage,
     "tokenizer": TokenizerStage,
     "tokenizer_eval": EmptyStage,
     "tokens": EmptyStage,
@@ -104,10 +167,18 @@ def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     return [(prefix, value)]
 
 
+def _fields_of(view: type[Settings]) -> dict[str, Any]:
+    """Fields of a view, nested ones one by one, as pydantic's `include` wants them."""
+    nested = {name: field.annotation for name, field in view.model_fields.items()}
+    return {
+        name: _fields_of(kind) if isinstance(kind, type) and issubclass(kind, Settings) else True
+        for name, kind in nested.items()
+    }
+
+
 def pairs_of(config: RunConfig, stage: str) -> list[str]:
     """The settings that change the artifact of `stage`, as sorted `section.key=json` strings."""
-    sections = STAGES[stage].model_fields
-    values = config.model_dump(mode="json", include=set(sections))
+    values = config.model_dump(mode="json", include=_fields_of(STAGES[stage]))
     if not values:
         return []
     return sorted(f"{key}={json.dumps(value)}" for key, value in _flatten("", values))

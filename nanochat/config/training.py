@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from nanochat.config.base import Settings
+from nanochat.config.base import Named, Settings
 
 
 class ModelSettings(Settings):
@@ -95,7 +95,10 @@ class MixtureSettings(Settings):
     """One task of a mixture."""
 
     epochs: float = Field(default=1.0, gt=0)
-    """How often the task's items are seen; 2 doubles them, 0.5 takes a seeded half."""
+    """How often the task's items are seen; 2 doubles them, 0.5 takes a seeded half. With weights: how often at most."""
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the mixture's tokens against the other weights; all tasks have one, or none has. The mixture is as large
+    as it can be with these shares and no task seen more often than its `epochs`."""
     max_items: int | None = Field(default=None, ge=1)
     """Items taken at most, before epochs."""
 
@@ -103,8 +106,9 @@ class MixtureSettings(Settings):
 class FinetuneSettings(TrainingSettings):
     """Midtraining and SFT: conversations of a task mixture."""
 
-    mixture: dict[str, MixtureSettings] = Field(default={})
-    """Task name (of the catalogue) → how much of it."""
+    mixture: Named[MixtureSettings] = Field(default={})
+    """Task name (of the catalogue, of `own.conversations`, or `persona`) → how much of it; `name: null` takes
+    a task out that a configuration file merged before has put in."""
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the mixture; ignored where `steps` is set."""
     lr_scale: float = Field(default=1.0, gt=0)
@@ -115,6 +119,15 @@ class FinetuneSettings(TrainingSettings):
     """Start from the optimizer state of the stage before instead of zeros."""
     val_fraction: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of each task's training items, chosen by hash, held out for the validation loss."""
+
+    @field_validator("mixture")
+    @classmethod
+    def _all_or_none_have_weights(cls, mixture: dict[str, MixtureSettings]) -> dict[str, MixtureSettings]:
+        without = [name for name, entry in mixture.items() if entry.weight is None]
+        if without and len(without) < len(mixture):
+            names = ", ".join(without)
+            raise ValueError(f"{names} has no weight, the others have; give a weight to all tasks or to none")
+        return mixture
 
 
 class MidSettings(FinetuneSettings):

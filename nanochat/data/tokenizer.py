@@ -4,7 +4,6 @@ The special and unused tokens are entries of the BPE vocabulary that no merge re
 `tokenizers` library would look for in every text: whatever a user types, only this program places special tokens.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -12,10 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from nanochat.config import TokenizerSettings
+from nanochat.data.bpe import learn_merges
+from nanochat.data.words import WordCounter
 from nanochat.errors import ArtifactError, DataError
 
 SPECIAL_TOKENS: tuple[str, ...] = (
@@ -33,7 +36,8 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKEN_BYTES_FILE = "token_bytes.npy"
 
 _MIN_FREQUENCY = 2  # a pair seen once says nothing about the language
-_TRAINING_BATCH = 256
+_TRAINING_BATCH = 4096
+_PIECES_APART = 256
 
 
 def split_pattern(max_digits: int) -> str:
@@ -95,41 +99,49 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> "Tokenizer":
-        """Learn merges from texts; the result has exactly `settings.vocab_size` tokens.
-
-        Where the texts have fewer pairs to merge, `<|unused_i|>` tokens fill the vocabulary up.
+        """Learn merges from texts; see `learn`.
 
         Raises:
             DataError: if there is no text at all.
         """
-        core = tokenizers.Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(split_pattern(settings.max_digits)), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        core.decoder = decoders.ByteLevel()
-        seen = 0
+        counter = WordCounter()
+        counter.count(pa.array(batch, pa.large_string()) for batch in _batches(texts))
+        return cls.learn(counter, settings)
 
-        def counted() -> Iterator[list[str]]:
-            nonlocal seen
-            for batch in _batches(texts):
-                seen += sum(map(len, batch))
-                yield batch
+    @classmethod
+    def learn(cls, counter: WordCounter, settings: TokenizerSettings) -> "Tokenizer":
+        """Learn merges from counted words; the result has exactly `settings.vocab_size` tokens.
 
-        learned = settings.vocab_size - len(SPECIAL_TOKENS)
-        trainer = trainers.BpeTrainer(
-            vocab_size=learned,
-            min_frequency=_MIN_FREQUENCY,
-            initial_alphabet=sorted(_byte_of_character()),
-            special_tokens=[],
-            show_progress=False,
-        )
-        core.train_from_iterator(counted(), trainer)
-        if not seen:
+        The first 256 tokens are the bytes. Where the words have fewer pairs to merge, `<|unused_i|>` tokens fill the
+        vocabulary up.
+
+        Raises:
+            DataError: if nothing was counted.
+        """
+        if not counter.characters:
             raise DataError("tokenizer: there is no text to train on; expected at least one document in the shards")
-        return cls(_extend(core, learned))
+        split = pre_tokenizers.Split(Regex(split_pattern(settings.max_digits)), behavior="isolated")
+        words = counter.words(split, settings.max_digits)
+        text = pa.array(words, pa.large_string())
+        learned = settings.vocab_size - len(SPECIAL_TOKENS)
+        names, merges = learn_merges(
+            [bytes([byte]) for byte in range(256)],
+            np.frombuffer(text.buffers()[2], dtype=np.uint8),
+            np.frombuffer(text.buffers()[1], dtype=np.int64),
+            np.fromiter(words.values(), dtype=np.int64, count=len(words)),
+            learned,
+            _MIN_FREQUENCY,
+        )
+        character = {byte: sign for sign, byte in _byte_of_character().items()}
+        tokens = ["".join(map(character.__getitem__, name)) for name in names]
+        vocabulary = {token: number for number, token in enumerate(tokens)}
+        for name in [f"<|unused_{number}|>" for number in range(len(tokens), learned)] + list(SPECIAL_TOKENS):
+            vocabulary[name] = len(vocabulary)
+        core = tokenizers.Tokenizer(models.BPE(vocabulary, [(tokens[left], tokens[right]) for left, right in merges]))
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        core.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        core.decoder = decoders.ByteLevel()
+        return cls(core)
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -182,6 +194,24 @@ class Tokenizer:
         """Token ids of many texts, on all cores the process may use."""
         return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_apart(self, pieces: Sequence[str], kind: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of many short pieces, each as if it stood alone: twice as fast as `encode_batch`.
+
+        Args:
+            pieces: none empty.
+            kind: type of the ids.
+
+        Returns:
+            All ids, one piece after the other, and (pieces,) int64 how many each has.
+        """
+        groups = [list(pieces[start : start + _PIECES_APART]) for start in range(0, len(pieces), _PIECES_APART)]
+        encoded = self._core.encode_batch_fast(groups, is_pretokenized=True, add_special_tokens=False)
+        ids = np.concatenate([np.array(encoding.ids, dtype=kind) for encoding in encoded])
+        # A piece ends where its bytes do.
+        piece_ends = np.cumsum(pc.binary_length(pa.array(pieces, pa.large_string())).to_numpy())
+        ends = 1 + np.searchsorted(np.cumsum(self.token_bytes[ids]), piece_ends)
+        return ids, np.diff(ends, prepend=0)
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of token ids: special tokens by name unless skipped, bytes that are no UTF-8 as U+FFFD."""
         numbers = [int(number) for number in ids]
@@ -207,14 +237,3 @@ class Tokenizer:
 
 def _is_unused(name: str) -> bool:
     return name.startswith("<|unused_") and name.endswith("|>")
-
-
-def _extend(core: tokenizers.Tokenizer, learned: int) -> tokenizers.Tokenizer:
-    """Add the unused and special tokens to the vocabulary of the BPE, out of reach of its merges."""
-    content = json.loads(core.to_str())
-    vocabulary: dict[str, int] = content["model"]["vocab"]
-    for number in range(len(vocabulary), learned):
-        vocabulary[f"<|unused_{number}|>"] = number
-    for name in SPECIAL_TOKENS:
-        vocabulary[name] = len(vocabulary)
-    return tokenizers.Tokenizer.from_str(json.dumps(content))

@@ -5,31 +5,42 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from nanochat.artifact import Manifest, Workspace
 from nanochat.config import TokenizerSettings
 from nanochat.config.stages import TokenizerStage
-from nanochat.data.shards import ShardStats, documents
+from nanochat.data.shards import ShardStats, text_batches
 from nanochat.data.tokenizer import Tokenizer
+from nanochat.data.words import WordCounter
 
 log = logging.getLogger(__name__)
 
 
-def training_texts(shards: Sequence[Path], settings: TokenizerSettings, stats: ShardStats) -> Iterator[str]:
+def training_batches(
+    shards: Sequence[Path], settings: TokenizerSettings, stats: ShardStats
+) -> Iterator[pa.LargeStringArray]:
     """Documents of the shards in order, cut to `document_chars`, until `max_chars` characters are given out."""
     left = settings.max_chars
     for shard in shards:
-        for text in documents(shard, stats=stats):
-            piece = text[: min(settings.document_chars, left)]
-            left -= len(piece)
-            yield piece
-            if left <= 0:
+        for batch in text_batches(shard, stats=stats):
+            texts = pc.utf8_slice_codeunits(batch, 0, settings.document_chars)
+            ends = np.cumsum(pc.utf8_length(texts).to_numpy())
+            if ends[-1] >= left:
+                last = int(np.searchsorted(ends, left))
+                rest = left - (int(ends[last - 1]) if last else 0)
+                yield pa.concat_arrays([texts[:last], pc.utf8_slice_codeunits(texts[last : last + 1], 0, rest)])
                 return
+            left -= int(ends[-1])
+            yield texts
 
 
-def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path]) -> Manifest:
+def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path], threads: int = 1) -> Manifest:
     """Train a tokenizer and write it to `out` as {tokenizer.json, token_bytes.npy, manifest.json}.
 
-    Memory holds the distinct words of the text, not the text.
+    Memory holds the different words of the text (at most some million), not the text.
 
     Raises:
         DataError: if a shard is damaged or there is no text.
@@ -40,15 +51,11 @@ def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path]) -> Manif
             return workspace.promote()
         begin = time.perf_counter()
         stats = ShardStats()
-        used = 0
-
-        def texts() -> Iterator[str]:
-            nonlocal used
-            for text in training_texts(shards, settings.tokenizer, stats):
-                used += len(text)
-                yield text
-
-        tokenizer = Tokenizer.train(texts(), settings.tokenizer)
+        counter = WordCounter()
+        counter.count(training_batches(shards, settings.tokenizer, stats), threads)
+        counted = time.perf_counter()
+        tokenizer = Tokenizer.learn(counter, settings.tokenizer)
+        log.info("counted words in %.1f s, learned merges in %.1f s", counted - begin, time.perf_counter() - counted)
         if tokenizer.unused:
             log.warning(
                 "the text has merges for %d of %d tokens only; %d stay unused (tokenizer.vocab_size may be lower)",
@@ -63,7 +70,8 @@ def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path]) -> Manif
                 "vocab_size": tokenizer.vocab_size,
                 "unused_tokens": tokenizer.unused,
                 "documents": stats.documents,
-                "characters": used,
+                "characters": counter.characters,
+                "forgotten": counter.forgotten,
                 "skipped": stats.skipped,
                 "mean_token_bytes": round(float(lengths.mean()), 3),
                 "longest_token_bytes": int(lengths.max()),

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from nanochat.artifact import Manifest, Workspace, read_manifest
 from nanochat.config.stages import EmptyStage
-from nanochat.data.shards import ShardStats, documents
+from nanochat.data.encoding import BulkEncoder
+from nanochat.data.shards import ShardStats, text_batches
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import ArtifactError, DataError
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 IDS_FILE = "tokens.bin"
 OFFSETS_FILE = "offsets.npy"
-_BATCH_CHARACTERS = 4_000_000  # enough for all threads, little memory
 
 
 @dataclass(frozen=True)
@@ -83,61 +83,57 @@ class TokenFile:
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
 
+def read_corpora(folders: Sequence[Path], tokenizer_digest: str | None = None) -> dict[str, list[TokenFile]]:
+    """Open token folders, by corpus: `<tokens>/<corpus>/<shard>`.
+
+    Raises:
+        ArtifactError: as `TokenFile.read`.
+    """
+    corpora: dict[str, list[TokenFile]] = {}
+    for folder in folders:
+        corpora.setdefault(folder.parent.name, []).append(TokenFile.read(folder, tokenizer_digest))
+    return corpora
+
+
 def id_type(vocab_size: int) -> np.dtype:
     """The smallest of uint16 and uint32 that holds every id of a vocabulary."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def write_tokens(shard: Path, tokenizer: Tokenizer, directory: Path) -> dict[str, Any]:
+def write_tokens(shard: Path, tokenizer: Tokenizer, directory: Path, threads: int = 1) -> dict[str, Any]:
     """Tokenize a shard into tokens.bin and offsets.npy, streaming.
 
     Returns:
-        documents, tokens, bytes (UTF-8, without `<|bos|>`), dtype and skipped {reason: documents}.
+        documents, tokens, bytes (UTF-8, without `<|bos|>`), dtype, skipped {reason: documents} and problems (the first
+        documents that were left out).
 
     Raises:
         DataError: if the shard is damaged or has no document.
     """
     kind = id_type(tokenizer.vocab_size)
     stats = ShardStats()
-    lengths: list[int] = []
-    size = 0
+    lengths = [np.zeros(1, dtype=np.int64)]
     with (directory / IDS_FILE).open("wb") as file:
-        for batch in _batches(documents(shard, stats=stats)):
-            size += sum(len(text.encode()) for text in batch)
-            encoded = tokenizer.encode_batch(batch)
-            lengths += [1 + len(ids) for ids in encoded]
-            flat = [number for ids in encoded for number in (tokenizer.bos, *ids)]
-            np.array(flat, dtype=kind).tofile(file)
-    if not lengths:
+        for ids, counts in BulkEncoder(tokenizer, kind, threads).encode(text_batches(shard, stats=stats)):
+            ids.tofile(file)
+            lengths.append(counts)
+    if not stats.documents:
         raise DataError(
             f"{shard} has no document to tokenize (left out: {stats.skipped}); expected text in its column 'text'"
         )
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = np.cumsum(np.concatenate(lengths))
     np.save(directory / OFFSETS_FILE, offsets)
     return {
-        "documents": len(lengths),
+        "documents": stats.documents,
         "tokens": int(offsets[-1]),
-        "bytes": size,
+        "bytes": stats.bytes,
         "dtype": kind.name,
         "skipped": stats.skipped,
+        "problems": [asdict(problem) for problem in stats.problems],
     }
 
 
-def run(settings: EmptyStage, *, out: Path, shard: Path, tokenizer: Path) -> Manifest:
+def run(settings: EmptyStage, *, out: Path, shard: Path, tokenizer: Path, threads: int = 1) -> Manifest:
     """Tokenize one shard into `out` as {tokens.bin, offsets.npy, manifest.json}.
 
     Raises:
@@ -148,7 +144,7 @@ def run(settings: EmptyStage, *, out: Path, shard: Path, tokenizer: Path) -> Man
         if workspace.finished():
             return workspace.promote()
         begin = time.perf_counter()
-        metrics = write_tokens(shard, Tokenizer.load(tokenizer), workspace.final)
+        metrics = write_tokens(shard, Tokenizer.load(tokenizer), workspace.final, threads)
         seconds = time.perf_counter() - begin
         log.info("%s: %d documents, %d tokens in %.1f s", shard.name, metrics["documents"], metrics["tokens"], seconds)
         return workspace.finish(metrics=metrics, tokens=metrics["tokens"], wall_seconds=seconds)

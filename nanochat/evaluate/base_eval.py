@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from nanochat.artifact import Manifest, Workspace
-from nanochat.config.stages import BaseEvalStage
+from nanochat.config.stages import BaseEvalStage, BaseStage
 from nanochat.data.loader import TokenRows
-from nanochat.data.tokens import TokenFile
+from nanochat.data.mixing import mean_by_share
+from nanochat.data.tokens import TokenFile, read_corpora
 from nanochat.errors import DataError
 from nanochat.evaluate.bpb import bits_per_byte
 from nanochat.evaluate.core import OFFICIAL_TASKS, CoreTask, evaluate_items, read_bundle
@@ -41,7 +42,7 @@ def run(
     model: Path,
     bundle: Path,
     train_tokens: Sequence[Path],
-    val_tokens: Path,
+    val_tokens: Sequence[Path],
     world: World,
     device_batch_size: int,
 ) -> Manifest:
@@ -55,16 +56,17 @@ def run(
         out: the evaluation's directory.
         model: checkpoint directory of stage base.
         bundle: evaluation bundle.
-        train_tokens: token folders of the training shards.
-        val_tokens: token folder of the validation shard.
+        train_tokens: token folders `<corpus>/<shard>` of the training shards.
+        val_tokens: token folder of the validation shard of each corpus.
         world: the ranks; each takes every size-th item.
         device_batch_size: full rows in one forward pass.
 
     Raises:
         ArtifactError, DataError: if an input is missing or damaged.
     """
-    folders = {f"train_tokens/{path.name}": path for path in train_tokens}
-    inputs = {"model": model, "bundle": bundle, "val_tokens": val_tokens, **folders}
+    inputs = {"model": model, "bundle": bundle}
+    for part, folders in (("train_tokens", train_tokens), ("val_tokens", val_tokens)):
+        inputs |= {f"{part}/{path.parent.name}/{path.name}": path for path in folders}
     with Workspace(out, "base_eval", settings, inputs, rank=world.rank) as workspace:
         if world.broadcast_object(world.is_main and workspace.finished()):
             return world.broadcast_object(workspace.promote() if world.is_main else None)
@@ -88,7 +90,7 @@ def run(
         core, error = mean_centred(scores)
         summary = {
             "core": {"value": core, "stderr": error, "tasks": len(scores), "official_tasks": OFFICIAL_TASKS},
-            "bpb": {name: bpb[name] for name in ("train", "val", "unigram")},
+            "bpb": {name: value for name, value in bpb.items() if name != "seconds"},
         }
         manifest = None
         if world.is_main:
@@ -111,23 +113,32 @@ def _bits_per_byte(
     settings: BaseEvalStage,
     loaded: LoadedModel,
     train_tokens: Sequence[Path],
-    val_tokens: Path,
+    val_tokens: Sequence[Path],
     world: World,
     device_batch_size: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     start = time.monotonic()
     digest = loaded.manifest.inputs.get("tokenizer")
-    train = [TokenFile.read(path, digest) for path in train_tokens]
-    val = TokenFile.read(val_tokens, digest)
+    corpora = {"train": read_corpora(train_tokens, digest), "val": read_corpora(val_tokens, digest)}
     context, tokenizer = loaded.model.config.sequence_length, loaded.tokenizer
     limit = settings.base_eval.bpb_tokens
-    seed = loaded.manifest.settings.get("seed", 0)  # as in training: the same validation rows come first
-    result = {}
-    for name, files in (("train", train), ("val", [val])):
-        rows = TokenRows(files, context, seed, tokenizer.bos)
-        result[name] = bits_per_byte(loaded.model, rows, tokenizer.token_bytes, limit, device_batch_size, world)
-        log.info("%s text: %.4f bits per byte", name, result[name])
-    result["unigram"] = unigram_bits_per_byte(train, val, tokenizer.token_bytes, limit)
+    trained = BaseStage.model_validate(loaded.manifest.settings)
+    shares = trained.data.mixture
+    result: dict[str, Any] = {}
+    for part, files_of in corpora.items():
+        found = {}
+        for name, files in files_of.items():
+            rows = TokenRows(files, context, trained.seed, tokenizer.bos)  # the first ones are those of training
+            found[name] = bits_per_byte(loaded.model, rows, tokenizer.token_bytes, limit, device_batch_size, world)
+            log.info("%s, %s text: %.4f bits per byte", name, part, found[name])
+        result[part] = mean_by_share(found, shares)
+        if shares:
+            result |= {f"{part}_{name}": value for name, value in found.items()}
+    unigram = {
+        name: unigram_bits_per_byte(files, corpora["val"][name][0], tokenizer.token_bytes, limit)
+        for name, files in corpora["train"].items()
+    }
+    result["unigram"] = mean_by_share(unigram, shares)
     log.info("unigram model: %.4f bits per byte of the validation text", result["unigram"])
     return result | {"seconds": time.monotonic() - start}
 

@@ -91,7 +91,9 @@ class Run:
     config: dict[str, Any]
     artifacts: dict[str, Artifact]
     tokens: tuple[tuple[str, Manifest], ...]
-    """Shard name and manifest of every token folder."""
+    """Shard, as `<corpus>/<shard>` where there are several corpora, and manifest of every token folder."""
+    sources: tuple[tuple[str, Manifest], ...]
+    """Name and manifest of every folder that was made of the user's own data."""
     benchmarks: pd.DataFrame
     """Snakemake's benchmark files: job, seconds, cpu_seconds, memory_bytes."""
     warnings: tuple[str, ...]
@@ -113,18 +115,29 @@ class Run:
         return present[-1] if present else None
 
 
-def collect(run_folder: Path, token_folders: Sequence[Path]) -> Run:
-    """Read a run folder and the token folders it was trained on. Never raises for what is missing or damaged."""
+def collect(run_folder: Path, token_folders: Sequence[Path], sources: Sequence[Path] = ()) -> Run:
+    """Read a run folder, the token folders it was trained on, and what its text and conversations were made of.
+
+    Never raises for what is missing or damaged.
+    """
     warnings: list[str] = []
     config = _read_config(run_folder / "config.yaml", warnings)
     artifacts = {key: _artifact(key, run_folder, config, warnings) for key in FOLDERS}
-    tokens = []
-    for folder in token_folders:
+    tokens = _manifests(token_folders, "tokens", warnings)
+    own = _manifests(sources, None, warnings)
+    return Run(run_folder, config, artifacts, tokens, own, _read_benchmarks(run_folder), tuple(warnings))
+
+
+def _manifests(folders: Sequence[Path], stage: str | None, warnings: list[str]) -> tuple[tuple[str, Manifest], ...]:
+    found = []
+    several = len({folder.parent for folder in folders}) > 1
+    for folder in folders:
+        name = f"{folder.parent.name}/{folder.name}" if several else folder.name
         try:
-            tokens.append((folder.name, read_manifest(folder, "tokens")))
+            found.append((name, read_manifest(folder, stage)))
         except ArtifactError as error:
             warnings.append(str(error))
-    return Run(run_folder, config, artifacts, tuple(tokens), _read_benchmarks(run_folder), tuple(warnings))
+    return tuple(found)
 
 
 def _read_config(path: Path, warnings: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from nanochat.artifact import write_atomically
 from nanochat.config.stages import ReportStage
-from nanochat.report import answers, lineage, provenance, scores, summary, tables
+from nanochat.report import answers, data, lineage, provenance, scores, summary, tables
 from nanochat.report.collect import CHECKPOINTS, Run, collect
 from nanochat.report.figures import Picture, draw_all
 from nanochat.report.samples import embed
@@ -26,7 +26,14 @@ _STAGE_NAMES = {
 
 
 def run(
-    settings: ReportStage, *, out: Path, figures: Path, run_folder: Path, token_folders: Sequence[Path], command: str
+    settings: ReportStage,
+    *,
+    out: Path,
+    figures: Path,
+    run_folder: Path,
+    token_folders: Sequence[Path],
+    command: str,
+    sources: Sequence[Path] = (),
 ) -> None:
     """Write the report of a run; what is missing, damaged or unfinished is said in it.
 
@@ -40,8 +47,9 @@ def run(
         run_folder: `results/<run>`.
         token_folders: one per shard that the base model was trained or validated on.
         command: what reproduces the run, one line or several.
+        sources: folders that were made of the user's own text and conversations.
     """
-    content = collect(run_folder, token_folders)
+    content = collect(run_folder, token_folders, sources)
     figures.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{figures.name}.", dir=figures.parent) as scratch:
         drawn = Path(scratch) / figures.name
@@ -76,6 +84,7 @@ def render(content: Run, settings: ReportStage, pictures: dict[str, Picture], fi
         warnings=[*content.warnings, *lineage.breaks(content)],
         run=content,
         tables=tables,
+        data=data,
         provenance=provenance,
         scores=scores,
         summary=summary,

@@ -5,9 +5,10 @@ from typing import Any
 
 from nanochat.config import STAGES
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
+from nanochat.report.data import in_words, left_out
 from nanochat.report.numbers import count, duration, flops, fraction, number, scaled, size
 from nanochat.report.scores import absent_stages, capped, core_scores, headlines, task_scores
-from nanochat.report.tables import first_value, last_value, markdown, skipped, stage_seconds
+from nanochat.report.tables import first_value, last_value, markdown, stage_seconds
 
 _NAMES = {"mid": "midtraining", "sft": "supervised fine-tuning", "rl": "reinforcement learning"}
 _AFTER = {"base": "of the base model"} | {stage: f"after {name}" for stage, name in _NAMES.items()}
@@ -146,9 +147,10 @@ def omissions(run: Run) -> list[str]:
     """What was not run, asked only in part, or left out; as sentences."""
     notes = [f"{artifact.title}: {artifact.note}." for artifact in run.artifacts.values() if artifact.note]
     notes += capped(run)
-    left_out = skipped(manifest for _, manifest in run.tokens)
-    if left_out not in ("none", "–"):
-        notes.append(f"Documents left out of the token files: {left_out}.")
+    for what, made in (("token files", run.tokens), ("own data", run.sources)):
+        reasons = left_out(manifest for _, manifest in made)
+        if reasons is None or any(reasons.values()):
+            notes.append(f"Documents left out of the {what}: {in_words(reasons)}; see Data.")
     if run.artifacts["base_eval"].manifest and not core_scores(run):
         notes.append("CORE: no tasks were evaluated.")
     for stage in CHECKPOINTS[1:]:

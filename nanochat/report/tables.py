@@ -1,4 +1,4 @@
-"""Tables of the run: pipeline, time, bits per byte, compression, data, mixture, environment. One function each.
+"""Tables of the run: pipeline, time, bits per byte, compression. One function each.
 
 Every function returns a Markdown table, or an empty string where there is nothing to show.
 """
@@ -8,11 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from nanochat.artifact import Manifest
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
 from nanochat.report.numbers import MISSING, count, duration, flops, fraction, number, percent, scaled, size
-
-_SHARD_ROWS = 12  # more shards than this are shown in sums only
 
 
 def markdown(rows: Sequence[Mapping[str, str]], left: Iterable[str]) -> str:
@@ -76,14 +73,15 @@ def _tokens_row(run: Run, columns: Mapping[str, str]) -> dict[str, str]:
     manifests = [manifest for _, manifest in run.tokens]
     return dict.fromkeys(columns, MISSING) | {
         "Stage": f"tokens ({len(manifests)} shards)",
-        "Tokens": scaled(_total(manifest.metrics.get("tokens", manifest.tokens) for manifest in manifests)),
-        "Wall time": duration(_total(manifest.wall_seconds for manifest in manifests)),
+        "Tokens": scaled(total(manifest.metrics.get("tokens", manifest.tokens) for manifest in manifests)),
+        "Wall time": duration(total(manifest.wall_seconds for manifest in manifests)),
         "Peak memory": size(max((m.peak_memory_bytes for m in manifests if m.peak_memory_bytes), default=None)),
         "State": "done",
     }
 
 
-def _total(values: Iterable[Any]) -> float | None:
+def total(values: Iterable[Any]) -> float | None:
+    """The sum of those values that are numbers; None where none is."""
     known = [value for value in map(number, values) if value is not None]
     return sum(known) if known else None
 
@@ -99,11 +97,11 @@ def stage_seconds(run: Run) -> dict[str, tuple[str, float]]:
     for artifact in run.done:
         if artifact.manifest and artifact.manifest.wall_seconds is not None:
             seconds[artifact.key] = artifact.manifest.wall_seconds
-    shards = _total(manifest.wall_seconds for _, manifest in run.tokens)
+    shards = total(manifest.wall_seconds for _, manifest in run.tokens)
     if shards is not None:
         seconds["tokens"] = shards
-    for job, total in run.benchmarks.groupby("job")["seconds"].sum(min_count=1).dropna().items():
-        seconds[str(job)] = max(seconds.get(str(job), 0.0), float(total))
+    for job, spent in run.benchmarks.groupby("job")["seconds"].sum(min_count=1).dropna().items():
+        seconds[str(job)] = max(seconds.get(str(job), 0.0), float(spent))
     order = ["world", "shards", "shard", "dataset", "bundle", "tokenizer", "tokenizer_eval", "tokens", *titles]
     ranked = sorted(seconds, key=lambda key: (order.index(key) if key in order else len(order), key))
     return {key: (titles.get(key, key), seconds[key]) for key in ranked if key != "report"}
@@ -218,78 +216,3 @@ def _plain(name: str, value: Any) -> str:
     if "share" in name or "fraction" in name:
         return percent(known)
     return count(known) if known == round(known) and ("per" not in name) else fraction(known, 2)
-
-
-def data(run: Run) -> str:
-    """Documents, tokens and bytes of the token files, and what was skipped, by shard or in sums."""
-    base = run.artifacts["base"].manifest
-    groups: dict[str, list[tuple[str, Manifest]]] = {"training": [], "validation": [], "": []}
-    for name, manifest in run.tokens:
-        groups[_role(base, manifest)].append((name, manifest))
-    rows = []
-    for role, members in groups.items():
-        if len(run.tokens) <= _SHARD_ROWS:
-            rows += [_data_row(name, role, [manifest]) for name, manifest in members]
-        elif members:
-            rows.append(_data_row(f"{len(members)} shards", role, [manifest for _, manifest in members]))
-    if len(run.tokens) > 1:
-        rows.append(_data_row("**all**", "", [manifest for _, manifest in run.tokens]))
-    return markdown(_drop_empty(rows, ("Shard",)), ("Shard", "Used for", "Skipped"))
-
-
-def _role(base: Manifest | None, tokens: Manifest) -> str:
-    names = [name for name, digest in base.inputs.items() if digest == tokens.digest] if base else []
-    if not names:
-        return ""
-    return "validation" if any("val" in name for name in names) else "training"
-
-
-def _data_row(name: str, role: str, manifests: Sequence[Manifest]) -> dict[str, str]:
-    sums = {
-        key: _total(manifest.metrics.get(key) for manifest in manifests) for key in ("documents", "tokens", "bytes")
-    }
-    ratio = sums["bytes"] / sums["tokens"] if sums["bytes"] and sums["tokens"] else None
-    return {
-        "Shard": name,
-        "Used for": role or MISSING,
-        "Documents": count(sums["documents"]),
-        "Tokens": count(sums["tokens"]),
-        "Text": size(sums["bytes"]),
-        "Bytes per token": fraction(ratio, 2),
-        "Skipped": skipped(manifests),
-    }
-
-
-def skipped(manifests: Iterable[Manifest]) -> str:
-    """Documents that were left out, by reason: `12 empty, 3 too long`; `none` where that was counted and is zero."""
-    reasons: dict[str, float] = {}
-    counted = False
-    for manifest in manifests:
-        recorded = manifest.metrics.get("skipped")
-        if isinstance(recorded, dict):
-            counted = True
-            for reason, value in recorded.items():
-                reasons[reason] = reasons.get(reason, 0) + (number(value) or 0)
-    words = [f"{count(value)} {reason.replace('_', ' ')}" for reason, value in reasons.items() if value]
-    return ", ".join(words) or ("none" if counted else MISSING)
-
-
-def mixture(run: Run) -> str:
-    """The task mixtures of midtraining and SFT: passes over each task, as its settings say."""
-    stages = {key: run.artifacts[key].settings.get(key, {}).get("mixture") or {} for key in ("mid", "sft")}
-    tasks = dict.fromkeys(task for entries in stages.values() for task in entries)
-    rows = []
-    for task in tasks:
-        row = {"Task": task}
-        for stage, entries in stages.items():
-            row[f"Passes in {stage}"] = _passes(entries.get(task))
-        rows.append(row)
-    return markdown(rows, ("Task",))
-
-
-def _passes(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return MISSING
-    cap = number(entry.get("max_items"))
-    passes = f"{number(entry.get('epochs')) or 1.0:g}"
-    return passes if cap is None else f"{passes} × at most {count(cap)} items"

@@ -18,7 +18,7 @@ from nanochat.model.gpt import GPT
 from nanochat.model.scaling import Plan, finetune_plan
 from nanochat.runtime import World, set_deterministic
 from nanochat.train.execution import Execution
-from nanochat.train.mixture import Mixture, Rendered, build, shown_conversations, task_files
+from nanochat.train.mixture import Mixture, Rendered, TaskFolders, build, shown_conversations
 from nanochat.train.samples import answers
 from nanochat.train.sources import RowSteps
 from nanochat.train.stage import OPTIMIZER, Training, promote_if_finished, run_training
@@ -28,12 +28,12 @@ _BEFORE = {"mid": ("base",), "sft": ("mid", "base")}
 
 
 def _mixture(
-    workspace: Workspace, settings: FinetuneSettings, data: Path, tokenizer: Tokenizer, world: World
+    workspace: Workspace, settings: FinetuneSettings, folders: TaskFolders, tokenizer: Tokenizer, world: World
 ) -> Mixture:
     """The rendered mixture, from the in-progress folder where an interrupted run has left it."""
     path = workspace.progress / "conversations.npz"
     if world.is_main and not path.exists():
-        build(settings, data, tokenizer).save(path)
+        build(settings, folders, tokenizer).save(path)
     world.barrier()
     return Mixture.load(path)
 
@@ -83,6 +83,7 @@ def run(
     data: Path,
     execution: Execution,
     world: World,
+    own_data: Path | None = None,
 ) -> Manifest:
     """Train a checkpoint on conversations into `out`.
 
@@ -94,6 +95,7 @@ def run(
         data: data folder with the files of the mixture's tasks.
         execution: how it runs here.
         world: the processes of the launch.
+        own_data: folder of the user's own conversations and persona, for the tasks that are not in the catalogue.
 
     Raises:
         ArtifactError: if `init` is missing, damaged or of a wrong stage, or a task file is missing.
@@ -102,7 +104,8 @@ def run(
     """
     own: FinetuneSettings = getattr(settings, stage)
     before = read_manifest(init, _BEFORE[stage])
-    inputs = {"init": init, **task_files(own.mixture, data)}
+    folders = TaskFolders(data, own_data)
+    inputs = {"init": init, **folders.files(own.mixture)}
     with Workspace(out, stage, settings, inputs, rank=world.rank) as workspace:
         finished = promote_if_finished(workspace, world)
         if finished is not None:
@@ -111,7 +114,7 @@ def run(
         tokenizer = Tokenizer.load(init)
         model = load_model(init, world.device)
         length = model.config.sequence_length
-        mixture = _mixture(workspace, own, data, tokenizer, world)
+        mixture = _mixture(workspace, own, folders, tokenizer, world)
         source = ConversationRows(mixture.training(own, settings.seed), length, settings.seed, own.train_on)
         optimizer_state = kept_optimizer(init, own, model)
         seen_steps = 0 if optimizer_state is None else int(optimizer_state["steps"])
@@ -130,7 +133,7 @@ def run(
             base_plan=base_plan,
             source=RowSteps(source, plan.rows_per_step, world),
             hooks=[Every(own.eval_every, evaluate, at_start=True)],
-            samples=lambda: answers(model, tokenizer, shown_conversations(mixture, data)),
+            samples=lambda: answers(model, tokenizer, shown_conversations(mixture, folders)),
             optimizer_state=optimizer_state,
             keep_optimizer=stage == "mid",
             progress=progress,
@@ -139,8 +142,10 @@ def run(
                 "rows_per_epoch": source.rows_per_epoch,
                 "padding": source.waste,
                 "conversations_cut": source.cut,
+                "conversations_dropped": source.dropped,
                 "epochs": plan.steps * plan.rows_per_step / source.rows_per_epoch,
                 "conversations": {name: count for name, (_, count) in mixture.parts.items()},
+                "passes": mixture.passes(own),
             },
         )
         del optimizer_state  # large, and of no use once it is loaded

@@ -5,13 +5,13 @@ import logging
 import os
 import random
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nanochat.config import FinetuneSettings, load_catalogue
+from nanochat.config import OWN, FinetuneSettings, load_catalogue, task_entry
 from nanochat.data.conversation import Conversation, render_batch
 from nanochat.data.splits import held_out
 from nanochat.data.tokenizer import Tokenizer
@@ -28,10 +28,40 @@ VALIDATION_SALT = "validation"
 _CHUNK = 2000
 
 
-def task_files(names: Mapping[str, object] | tuple[str, ...], data: Path) -> dict[str, Path]:
-    """Files of the training splits of tasks, by the names they have as inputs of a stage."""
-    catalogue = load_catalogue()
-    return {f"data/{path}": data / path for name in names for path in catalogue.tasks[name].train}
+@dataclass(frozen=True)
+class TaskFolders:
+    """Where the files of tasks lie.
+
+    Attributes:
+        data: data folder, laid out like the hub, for the tasks of the catalogue.
+        own: folder of the user's own conversations and persona, `<own>/<name>/`.
+    """
+
+    data: Path
+    own: Path | None = None
+
+    def files(self, names: Iterable[str]) -> dict[str, Path]:
+        """Files of the training splits of tasks, by the names they have as inputs of a stage."""
+        files = {}
+        for name in names:
+            kind, folder = ("data", self.data) if name in load_catalogue().tasks else (OWN, self._folder(name))
+            files |= {f"{kind}/{path}": folder / path for path in task_entry(name).train}
+        return files
+
+    def load(self, name: str) -> Task:
+        """The training split of a task.
+
+        Raises:
+            DataError: if a file is missing or damaged.
+        """
+        return load_task(name, "train", self._folder(name))
+
+    def _folder(self, name: str) -> Path:
+        if name in load_catalogue().tasks:
+            return self.data
+        if self.own is None:
+            raise DataError(f"task {name} is not in the catalogue; expected the folder of the user's own conversations")
+        return self.own
 
 
 def split_items(task: Task, fraction: float) -> tuple[list[int], list[int]]:
@@ -65,16 +95,30 @@ class Mixture:
         return self.ids[part], self.mask[part]
 
     def training(self, settings: FinetuneSettings, seed: int) -> list[Rendered]:
-        """Conversations of one pass, each task as often as its `epochs` say; a broken share is drawn by seed."""
+        """Conversations of one pass, each task as often as `passes` says; a broken share is drawn by seed."""
         chosen: list[Rendered] = []
-        for name, entry in settings.mixture.items():
+        for name, epochs in self.passes(settings).items():
             first, count = self.parts[f"train/{name}"]
-            whole, rest = divmod(entry.epochs, 1.0)
+            whole, rest = divmod(epochs, 1.0)
             items = [*range(first, first + count)] * int(whole)
             generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
             items += (first + np.sort(generator.permutation(count)[: round(rest * count)])).tolist()
             chosen += [self._get(index) for index in items]
         return chosen
+
+    def passes(self, settings: FinetuneSettings) -> dict[str, float]:
+        """How often each task's conversations are in one pass over the mixture."""
+        weights = {name: entry.weight for name, entry in settings.mixture.items() if entry.weight is not None}
+        if not weights:
+            return {name: entry.epochs for name, entry in settings.mixture.items()}
+        # Passes that one unit of weight gives; the task that is used up first decides how much that is.
+        of_unit = {name: weight / self._tokens(f"train/{name}") for name, weight in weights.items()}
+        units = min(settings.mixture[name].epochs / share for name, share in of_unit.items())
+        return {name: units * share for name, share in of_unit.items()}
+
+    def _tokens(self, part: str) -> int:
+        first, count = self.parts[part]
+        return int(self.offsets[first + count] - self.offsets[first])
 
     def validation(self) -> dict[str, list[Rendered]]:
         """Held-out conversations by task; tasks without any are left out."""
@@ -101,7 +145,7 @@ class Mixture:
             return cls(arrays["ids"], arrays["mask"], arrays["offsets"], parts, shown)
 
 
-def build(settings: FinetuneSettings, data: Path, tokenizer: Tokenizer) -> Mixture:
+def build(settings: FinetuneSettings, folders: TaskFolders, tokenizer: Tokenizer) -> Mixture:
     """Render the conversations of a mixture.
 
     Raises:
@@ -114,7 +158,7 @@ def build(settings: FinetuneSettings, data: Path, tokenizer: Tokenizer) -> Mixtu
     parts: dict[str, tuple[int, int]] = {}
     shown: list[tuple[str, int]] = []
     for name, entry in settings.mixture.items():
-        task = load_task(name, "train", data)
+        task = folders.load(name)
         train, validation = split_items(task, settings.val_fraction)
         if not train:
             raise DataError(f"task {name} has {len(task)} items and none of them to train on; expected at least one")
@@ -140,6 +184,6 @@ def _render(task: Task, name: str, items: list[int], tokenizer: Tokenizer) -> It
             yield np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.int8)
 
 
-def shown_conversations(mixture: Mixture, data: Path) -> list[tuple[str, Conversation]]:
+def shown_conversations(mixture: Mixture, folders: TaskFolders) -> list[tuple[str, Conversation]]:
     """The held-out items that samples.md shows."""
-    return [(name, load_task(name, "train", data).conversation(index)) for name, index in mixture.shown]
+    return [(name, folders.load(name).conversation(index)) for name, index in mixture.shown]

@@ -6,8 +6,9 @@ from pathlib import Path
 from nanochat.artifact import Manifest, Workspace
 from nanochat.config.stages import BaseStage
 from nanochat.data.loader import TokenRows
+from nanochat.data.mixing import MixedRows, mean_by_share, text_rows
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.data.tokens import TokenFile
+from nanochat.data.tokens import TokenFile, read_corpora
 from nanochat.evaluate.bpb import bits_per_byte
 from nanochat.model.gpt import GPT
 from nanochat.model.scaling import base_plan, model_config
@@ -34,7 +35,7 @@ def run(
     out: Path,
     tokenizer: Path,
     train_tokens: Sequence[Path],
-    val_tokens: Path,
+    val_tokens: Sequence[Path],
     execution: Execution,
     world: World,
     sample_prompts: Sequence[str] = (),
@@ -45,8 +46,8 @@ def run(
         settings: everything that changes the result.
         out: the checkpoint directory to be.
         tokenizer: tokenizer directory.
-        train_tokens: token folders, in order.
-        val_tokens: token folder of the validation shard.
+        train_tokens: token folders `<corpus>/<shard>`, in order.
+        val_tokens: token folder of the validation shard of each corpus.
         execution: how it runs here.
         world: the processes of the launch.
         sample_prompts: prompts for samples.md where the settings name none; without any, beginnings of documents.
@@ -55,8 +56,9 @@ def run(
         ArtifactError: if an input is missing or damaged, or was made with another tokenizer.
         TrainingError, Interrupted: as `nanochat.train.trainer.train`.
     """
-    shards = {f"train/{folder.name}": folder for folder in train_tokens}
-    inputs = {"tokenizer": tokenizer, **shards, f"validation/{val_tokens.name}": val_tokens}
+    inputs = {"tokenizer": tokenizer}
+    for part, folders in (("train", train_tokens), ("validation", val_tokens)):
+        inputs |= {f"{part}/{folder.parent.name}/{folder.name}": folder for folder in folders}
     with Workspace(out, "base", settings, inputs, rank=world.rank) as workspace:
         finished = promote_if_finished(workspace, world)
         if finished is not None:
@@ -71,19 +73,31 @@ def run(
         model.to(world.device)
         model.dtype = compute_dtype(config.precision, world.device)
         length = config.sequence_length
-        files = [TokenFile.read(folder, made_with) for folder in train_tokens]
-        source = TokenRows(files, length, settings.seed, vocabulary.bos)
-        held_out = TokenFile.read(val_tokens, made_with)
-        validation = TokenRows([held_out], length, settings.seed, vocabulary.bos)
-        token_bytes = vocabulary.token_bytes
+        shares = settings.data.mixture
+        source = text_rows(
+            read_corpora(train_tokens, made_with),
+            shares,
+            rows=plan.steps * plan.rows_per_step,
+            sequence_length=length,
+            seed=settings.seed,
+            bos=vocabulary.bos,
+        )
+        held_out = read_corpora(val_tokens, made_with)
+        validation = {name: TokenRows(files, length, settings.seed, vocabulary.bos) for name, files in held_out.items()}
 
         progress = Progress()
 
         def evaluate() -> dict[str, float]:
-            batch = progress.device_batch_size
-            return {"val_bpb": bits_per_byte(model, validation, token_bytes, settings.base.eval_tokens, batch, world)}
+            limit, batch = settings.base.eval_tokens, progress.device_batch_size
+            found = {
+                name: bits_per_byte(model, rows, vocabulary.token_bytes, limit, batch, world)
+                for name, rows in validation.items()
+            }
+            parts = {f"val_bpb_{name}": value for name, value in found.items()} if shares else {}
+            return {"val_bpb": mean_by_share(found, shares)} | parts
 
-        prompts = settings.base.sample_prompts or tuple(sample_prompts) or beginnings(held_out, vocabulary)
+        first = next(iter(held_out.values()))[0]
+        prompts = settings.base.sample_prompts or tuple(sample_prompts) or beginnings(first, vocabulary)
         training = Training(
             model=model,
             tokenizer=vocabulary,
@@ -97,6 +111,7 @@ def run(
             final_metrics=lambda: {
                 "rows_per_epoch": source.rows_per_epoch,
                 "epochs": plan.steps * plan.rows_per_step / source.rows_per_epoch,
+                **({"epochs_by_corpus": source.epochs()} if isinstance(source, MixedRows) else {}),
             },
         )
         return run_training(training, workspace, settings.model_dump(mode="json"), execution, world)

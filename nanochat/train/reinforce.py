@@ -15,7 +15,7 @@ from nanochat.model.checkpoint import load_model
 from nanochat.model.scaling import Plan, rl_plan
 from nanochat.runtime import World, set_deterministic
 from nanochat.train.execution import Execution
-from nanochat.train.mixture import split_items, task_files
+from nanochat.train.mixture import TaskFolders, split_items
 from nanochat.train.rollout import RolloutSource
 from nanochat.train.samples import answers
 from nanochat.train.stage import Training, promote_if_finished, run_training
@@ -42,7 +42,7 @@ def run(settings: RlStage, *, out: Path, init: Path, data: Path, execution: Exec
     """
     own = settings.rl
     before = read_manifest(init, ("sft", "mid"))
-    inputs = {"init": init, **task_files((own.task,), data)}
+    inputs = {"init": init, **TaskFolders(data).files((own.task,))}
     with Workspace(out, "rl", settings, inputs, rank=world.rank) as workspace:
         finished = promote_if_finished(workspace, world)
         if finished is not None:

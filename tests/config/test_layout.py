@@ -14,17 +14,76 @@ HUB = {"source": "hub", "corpus": "fineweb_edu"}
 
 
 def test_auto_takes_the_shards_the_horizon_needs():
-    d20 = layout(11_200_000_000, data=HUB)
-    assert 220 <= len(d20.train_shards) <= 250  # nanochat's speedrun takes 240
-    assert len(layout(1_156_000_000, data=HUB).train_shards) == 25
-    assert d20.val_shard == 1822
-    assert d20.shard(d20.val_shard).endswith("karpathy/fineweb-edu-100b-shuffle/shard_01822.parquet")
-    assert max(d20.train_shards) < d20.val_shard
+    d20 = layout(11_200_000_000, data=HUB).texts[0]
+    assert 220 <= len(d20.train) <= 250  # nanochat's speedrun takes 240
+    assert len(layout(1_156_000_000, data=HUB).texts[0].train) == 25
+    assert d20.val == 1822
+    assert d20.val_shard.endswith("karpathy/fineweb-edu-100b-shuffle/shard_01822.parquet")
+    assert max(d20.train) < d20.val
+
+
+def test_a_mixture_takes_of_each_corpus_what_its_share_needs(tmp_path):
+    notes = tmp_path / "notes"
+    (notes / ".hidden").mkdir(parents=True)
+    (notes / "a.txt").write_text("x" * 1000)
+    (notes / ".hidden" / "b.txt").write_text("x")
+    mixture = {"fineweb_edu": {"weight": 3}, "climbmix": {"weight": 1}, "own": {"weight": 0.5, "epochs": 4}}
+    mixed = layout(
+        1_156_000_000,
+        data={"source": "hub", "mixture": mixture, "corpus": "climbmix"},
+        own={"text": {"files": [str(notes)]}},
+    )
+    assert {text.name: len(text.train) for text in mixed.texts} == {"fineweb_edu": 17, "climbmix": 6, "own": 1}
+    assert mixed.own_files == (str(notes / "a.txt"),)
+    own = mixed.text("own")
+    assert own.val_shard == f"{mixed.own}/datasets/own/text/shard_00001.parquet"
+    assert mixed.sources == {
+        "data/hub": "hub",
+        mixed.own: f"{mixed.own}/made",
+        mixed.world: f"{mixed.world}/made",
+    }
+    assert len(mixed.train_tokens_folders) == 24
+    assert len(set(mixed.train_tokens_folders + mixed.val_tokens_folders)) == 27
+    assert not [path for path in mixed.fetched if path.startswith("data/")]
+    assert "eval_bundle" in mixed.fetched
+
+
+def test_own_text_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"own\.text\.files: nowhere/\*\.txt .* matches nothing"):
+        layout(data={"corpus": "own"}, own={"text": {"files": ["nowhere/*.txt"]}}).texts  # noqa: B018
+
+
+def test_own_conversations_are_files_of_the_run():
+    run = layout(
+        sft={"mixture": {"gsm8k": {}, "chats": {"epochs": 2}, "persona": {}}},
+        own={"conversations": {"chats": "c.jsonl"}, "persona": {"file": "p.yaml"}},
+        data=HUB,
+    )
+    assert run.task_files("sft")[-2:] == ["results/d4/own/chats", "results/d4/own/persona"]
+    assert not [path for path in run.fetched if "own" in path]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"corpus": "own"}}, "own.text.files"),
+        ({"data": {"corpus": "climbmix"}}, "not in the embedded world"),
+        ({"data": {"mixture": {"climbmx": {}}}}, "did you mean climbmix"),
+        ({"sft": {"mixture": {"persona": {}}}}, "own.persona.file"),
+        ({"own": {"conversations": {"gsm8k": "x.jsonl"}}}, "choose another one"),
+        ({"own": {"conversations": {"a/b": "x.jsonl"}}}, "expected letters"),
+        ({"mid": {"mixture": {"facts": {"weight": 2}, "choice": {}}}}, "choice has no weight"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        layout(**values)
+    assert "\n" not in str(error.value)
 
 
 def test_more_shards_than_there_are_is_an_error():
     with pytest.raises(ConfigError, match="1822 training shards"):
-        layout(data=HUB | {"train_shards": 1823}).train_shards  # noqa: B018
+        layout(data=HUB | {"train_shards": 1823}).texts  # noqa: B018
 
 
 def test_runs_share_tokens_exactly_when_the_tokenizer_is_the_same():
@@ -52,3 +111,29 @@ def test_a_stage_reads_the_files_of_its_tasks():
         "data/hub/datasets/openai/gsm8k/main/train-00000-of-00001.parquet",
         "data/hub/files/identity_conversations.jsonl",
     ]
+
+
+WORLD_RUN = {"rl": {"task": "word_problems"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mid": {"mixture": {"smoltalk": {}}}} | WORLD_RUN, "mid.mixture: smoltalk is not in the embedded world"),
+        ({"chat_eval": {"tasks": {"mmlu": {}}}} | WORLD_RUN, "chat_eval.tasks: mmlu is not in the embedded world"),
+        ({"sft": {"mixture": {"facts": {}}}, "data": HUB}, "sft.mixture: facts is of the embedded world"),
+        ({"own": {"persona": {"file": "no.yaml"}}} | WORLD_RUN, "own.persona.file: no.yaml does not exist"),
+        (
+            {"own": {"conversations": {"c": "no.jsonl"}}, "sft": {"mixture": {"c": {}}}} | WORLD_RUN,
+            "own.conversations.c: no.jsonl is no file",
+        ),
+    ],
+)
+def test_what_the_source_lacks_is_said_before_the_first_job(values, message):
+    with pytest.raises(ConfigError, match=message):
+        layout(**values).check()
+
+
+def test_a_null_takes_a_task_out_of_a_mixture():
+    run = load_config({"sft": {"mixture": {"gsm8k": {}, "identity": None}}})
+    assert list(run.sft.mixture) == ["gsm8k"]

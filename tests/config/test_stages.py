@@ -2,18 +2,31 @@
 
 import pytest
 
-from nanochat.config import STAGES, load_config, pairs_of, parse_pairs
+from nanochat.config import STAGES, Settings, load_config, pairs_of, parse_pairs
 from nanochat.errors import ConfigError
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_pairs_carry_a_stage_to_its_script_unchanged(stage):
     config = load_config(
-        {"depth": 6, "sft": {"mixture": {"gsm8k": {"epochs": 2}}}, "base": {"sample_prompts": ["a b", "c=d"]}}
+        {
+            "depth": 6,
+            "data": {"mixture": {"world": {"weight": 3}, "own": {"epochs": 2}}},
+            "own": {"text": {"files": ["x"], "shards": 3}, "persona": {"conversations": 77}, "on_damage": "skip"},
+            "sft": {"mixture": {"gsm8k": {"epochs": 2}}},
+            "base": {"sample_prompts": ["a b", "c=d"]},
+        }
     )
-    view = parse_pairs(stage, pairs_of(config, stage))
-    for section in STAGES[stage].model_fields:
-        assert getattr(view, section) == getattr(config, section)
+    assert_is_part(parse_pairs(stage, pairs_of(config, stage)), config)
+
+
+def assert_is_part(view: Settings, whole: Settings) -> None:
+    for name in type(view).model_fields:
+        part, expected = getattr(view, name), getattr(whole, name)
+        if isinstance(part, Settings) and type(part) is not type(expected):
+            assert_is_part(part, expected)
+        else:
+            assert part == expected, name
 
 
 def test_a_changed_key_changes_one_pair_of_one_stage():

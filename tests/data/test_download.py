@@ -1,143 +1,166 @@
-import http.server
-import threading
+"""One file over HTTP, byte for byte, whatever the server does."""
+
+import logging
 
 import pytest
 
-from nanochat.data.download import Retry, download
+from nanochat.data.download import Remote, download
+from nanochat.data.retry import Retry, waiting_time
 from nanochat.errors import DataError
+from tests.data.hub_server import Faults, HubServer
 
 CONTENT = bytes(range(256)) * 400
+PATH = "files/content.bin"
 
 
-class Server:
-    """A loopback server whose answers are taken from a list of behaviours, the last one repeated."""
-
-    def __init__(self, *behaviours, etag='"v1"', content=CONTENT):
-        self.requests = []
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.requests.append(dict(self.headers))
-                number = min(len(server.requests), len(behaviours)) - 1
-                behaviours[number](self)
-
-            def log_message(self, *arguments):
-                pass
-
-            def send(self, cut=None, ranges=True, status=200):
-                begin = 0
-                asked = self.headers.get("Range")
-                if asked and ranges and self.headers.get("If-Range") == server.etag:
-                    begin = int(asked.removeprefix("bytes=").removesuffix("-"))
-                    status = 206
-                self.send_response(status)
-                if server.etag:
-                    self.send_header("ETag", server.etag)
-                if status == 206:
-                    self.send_header("Content-Range", f"bytes {begin}-{len(server.content) - 1}/{len(server.content)}")
-                body = server.content[begin:]
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[:cut])
-
-        self.etag = etag
-        self.content = content
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self._http.server_port}/file"
+@pytest.fixture
+def serve(tmp_path):
+    """Serves CONTENT with the faults given, in order."""
+    folder = tmp_path / "site"
+    (folder / "files").mkdir(parents=True)
+    (folder / PATH).write_bytes(CONTENT)
+    return lambda *faults, **more: HubServer(folder, Faults(scripted={PATH: list(faults)}, **more), stall_s=5)
 
 
-def whole(handler):
-    handler.send()
+def remote(server, **more):
+    return Remote(name="content.bin", address=f"{server.address}/{PATH}", **more)
 
 
-def cut(handler):
-    handler.send(cut=30_000)
+def retry(pauses=None, attempts=3, timeout_s=5.0):
+    pauses = pauses if pauses is not None else []
+    return Retry(attempts=attempts, timeout_s=timeout_s, jitter=0.0, sleep=pauses.append)
 
 
-def without_ranges(handler):
-    handler.send(ranges=False)
+def asked_ranges(server):
+    return [headers.get("range") for _, _, headers in server.requests]
 
 
-def status(code):
-    return lambda handler: handler.send_error(code)
-
-
-def retry(pauses=None, attempts=3):
-    return Retry(attempts=attempts, timeout_s=5.0, sleep=(pauses if pauses is not None else []).append)
-
-
-def test_a_file_arrives_whole(tmp_path):
-    with Server(whole) as server:
-        download(server.address, tmp_path / "file", retry())
+def test_a_file_arrives_whole(serve, tmp_path):
+    with serve() as server:
+        download(remote(server), tmp_path / "file", retry())
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_cut_transfer_goes_on_where_it_stopped(tmp_path):
+def test_a_cut_transfer_goes_on_where_it_stopped(serve, tmp_path):
     pauses = []
-    with Server(cut, cut, whole) as server:
-        download(server.address, tmp_path / "file", retry(pauses))
+    with serve("hold", "cut") as server:
+        download(remote(server), tmp_path / "file", retry(pauses, timeout_s=0.3))
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert [asked.get("Range") for asked in server.requests] == [None, "bytes=30000-", "bytes=60000-"]
+    assert asked_ranges(server)[:2] == [None, f"bytes={len(CONTENT) // 2}-"]
+    assert server.sent[PATH] == len(CONTENT)
     assert pauses == [1.0, 1.0]  # bytes came, so patience starts anew
 
 
-def test_a_server_without_ranges_starts_afresh(tmp_path):
-    with Server(cut, without_ranges) as server:
-        download(server.address, tmp_path / "file", retry())
+def test_a_reset_connection_is_made_again(serve, tmp_path):
+    with serve("reset", "reset") as server:
+        download(remote(server), tmp_path / "file", retry())
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_another_version_of_the_file_starts_afresh(tmp_path):
-    with Server(cut) as server, pytest.raises(DataError, match="expected 102,400"):
-        download(server.address, tmp_path / "file", retry(attempts=1))
-    with Server(whole, etag='"v2"', content=CONTENT[::-1]) as server:
-        download(server.address, tmp_path / "file", retry())
+def test_a_server_without_ranges_starts_afresh(serve, tmp_path):
+    with serve("hold", "no-range") as server:
+        download(remote(server), tmp_path / "file", retry(timeout_s=0.3))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.sent[PATH] == len(CONTENT) * 3 // 2
+
+
+def test_another_version_of_the_file_starts_afresh(serve, tmp_path):
+    with serve("hold") as server, pytest.raises(DataError, match="fell silent"):
+        download(remote(server), tmp_path / "file", retry(attempts=1, timeout_s=0.3))
+    with serve("change") as server:
+        download(remote(server), tmp_path / "file", retry())
     assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
 
 
-def test_a_later_call_goes_on(tmp_path):
-    with Server(cut) as server, pytest.raises(DataError, match=r"30,000 bytes are kept.*same command again"):
-        download(server.address, tmp_path / "file", retry(attempts=1))
-    with Server(whole) as server:
-        download(server.address, tmp_path / "file", retry())
-    assert server.requests[0]["Range"] == "bytes=30000-"
+def test_another_known_digest_starts_afresh(serve, tmp_path):
+    with serve("hold") as server, pytest.raises(DataError, match="fell silent"):
+        download(remote(server, digest="a" * 40), tmp_path / "file", retry(attempts=1, timeout_s=0.3))
+    with serve() as server:
+        download(remote(server, digest="b" * 40), tmp_path / "file", retry())
+    assert asked_ranges(server) == [None]
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_busy_server_is_asked_again_with_growing_pauses(tmp_path):
+def test_a_later_call_goes_on(serve, tmp_path):
+    half = len(CONTENT) // 2
+    kept = rf"{half:,} bytes are kept.*same command again"
+    with serve("hold") as server, pytest.raises(DataError, match=kept):
+        download(remote(server), tmp_path / "file", retry(attempts=1, timeout_s=0.3))
+    with serve() as server:
+        download(remote(server), tmp_path / "file", retry())
+    assert asked_ranges(server) == [f"bytes={half}-"]
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_what_is_whole_is_not_fetched_again(serve, tmp_path):
+    with serve() as server:
+        for size in (len(CONTENT), len(CONTENT), None):
+            download(remote(server, digest="a" * 64, size=size), tmp_path / "file", retry())
+    assert server.sent[PATH] == len(CONTENT)
+    assert asked_ranges(server) == [None, f"bytes={len(CONTENT)}-"]  # 416: there is no more
+
+
+def test_a_busy_server_is_asked_again_with_growing_pauses(serve, tmp_path):
     pauses = []
-    with Server(status(503), status(429), whole) as server:
-        download(server.address, tmp_path / "file", retry(pauses))
-    assert pauses == [1.0, 2.0]
-    with Server(status(503)) as server, pytest.raises(DataError, match="answered 503"):
-        download(server.address, tmp_path / "other", retry())
+    with serve("503", "429", "429-retry-after", "429-ratelimit") as server:
+        download(remote(server), tmp_path / "file", retry(pauses, attempts=5))
+    assert pauses == [1.0, 2.0, 0.0, 1.0]
+    with serve(*["503"] * 5) as server, pytest.raises(DataError, match="answered 503"):
+        download(remote(server), tmp_path / "other", retry())
     assert len(server.requests) == 3
 
 
-def test_a_missing_file_is_not_asked_for_twice(tmp_path):
-    with Server(status(404)) as server, pytest.raises(DataError, match=r"404.*check the address"):
-        download(server.address, tmp_path / "file", retry())
+@pytest.mark.parametrize("code", ["401", "403", "404"])
+def test_a_refusal_is_not_asked_twice(serve, tmp_path, code):
+    with serve(code) as server, pytest.raises(DataError, match=f"answered {code}"):
+        download(remote(server), tmp_path / "file", retry())
     assert len(server.requests) == 1
     assert not (tmp_path / "file").exists()
 
 
-def test_no_server_is_a_clear_error(tmp_path):
-    with Server(whole) as server:
-        address = server.address
+def test_a_page_in_place_of_the_file_is_not_taken(serve, tmp_path):
+    with serve("page") as server:
+        download(remote(server), tmp_path / "file", retry())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_a_file_of_unannounced_length_needs_a_digest(serve, tmp_path):
+    with serve("no-length", "no-length") as server, pytest.raises(DataError, match="does not say how long"):
+        download(remote(server), tmp_path / "file", retry(attempts=2))
+    with serve("no-length") as server:
+        download(remote(server, digest="a" * 64), tmp_path / "file", retry())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_no_server_is_a_clear_error(serve, tmp_path):
+    with serve() as server:
+        nowhere = remote(server)
     with pytest.raises(DataError, match=r"refused.*local folder"):
-        download(address, tmp_path / "file", retry(attempts=2))
+        download(nowhere, tmp_path / "file", retry(attempts=2))
+
+
+def test_progress_is_told_in_whole_lines(serve, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with serve("hold") as server:
+        download(remote(server), tmp_path / "file", Retry(timeout_s=0.3, progress_s=0.0, sleep=lambda pause: None))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "content.bin: 0.1 MB"
+    assert any("of 0.1 MB (50%)" in line for line in lines)
+    assert lines[-1].startswith("content.bin: 0.1 MB in ")
+    assert not any("\r" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"RateLimit": '"api";r=0;t=55'}, 56.0),
+        ({"RateLimit": '"api";r=12;t=55', "Retry-After": "3"}, 3.0),
+    ],
+)
+def test_servers_say_how_long_to_wait(headers, seconds):
+    assert waiting_time(headers) == seconds

@@ -1,17 +1,21 @@
 import hashlib
-import http.server
 import os
 import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from nanochat.config import load_catalogue
 from nanochat.data.hub import fetch, fetch_bundle
+from nanochat.data.retry import Retry
+from nanochat.data.source import Mirror, parse_source
 from nanochat.errors import DataError
+from tests.conftest import REPOSITORY
 from tests.data.conftest import write_shard
+from tests.data.hub_server import HubServer
 
 PATH = "datasets/world/text/shard_00000.parquet"
 CATALOGUE = load_catalogue()
@@ -72,7 +76,7 @@ def test_a_truncated_shard_leaves_nothing_and_a_repaired_one_succeeds(mirror, tm
         fetch(PATH, source=mirror, out=out, catalogue=CATALOGUE)
     assert f"{len(content) - 20:,} bytes" in str(error.value)
     assert ".tmp" not in str(error.value)
-    assert everything_below(out.parent) == [".partial"]
+    assert everything_below(out.parent) == []
     (mirror / PATH).write_bytes(content)
     fetch(PATH, source=mirror, out=out, catalogue=CATALOGUE)
     assert out.read_bytes() == content
@@ -120,130 +124,215 @@ def bundle_zip(path, members):
 
 
 GOOD_BUNDLE = {"eval_bundle/core.yaml": "icl_tasks: []\n", "eval_bundle/eval_data/a/b.jsonl": "{}\n"}
+QUICK = Retry(attempts=4, timeout_s=5.0, sleep=lambda pause: None)
+
+
+def bundle_at(server, sha256=None):
+    """The catalogue with the bundle at an address of the test's server."""
+    entry = CATALOGUE.urls["eval_bundle"]
+    here = entry.model_copy(update={"address": f"{server.address}/files/bundle.zip", "sha256": sha256})
+    return CATALOGUE.model_copy(update={"urls": {"eval_bundle": here}})
 
 
 @pytest.fixture
-def site(tmp_path):
-    """A loopback web server over a folder, imitating the hub's redirect-free answers for small and large files."""
-    root = tmp_path / "site"
-    root.mkdir()
-    claims = {}
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(root))
-
-        def end_headers(self):
-            file = root / self.path.lstrip("/").replace("/resolve/main/", "/", 1)
-            if "/resolve/" in self.path and file.is_file():
-                digest = claims.get(self.path) or hashlib.sha256(file.read_bytes()).hexdigest()
-                self.send_header("X-Repo-Commit", "main")
-                self.send_header("X-Linked-Etag", f'"{digest}"')
-                self.send_header("X-Linked-Size", str(file.stat().st_size))
-                self.send_header("ETag", f'"{digest}"')
-            super().end_headers()
-
-        def translate_path(self, path):
-            return super().translate_path(path.replace("/resolve/main/", "/", 1))
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    server.root, server.claims, server.address = root, claims, f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def site(mirror):
+    """The mirror folder behind a server."""
+    with HubServer(mirror) as server:
+        yield server
 
 
-def with_bundle_address(site):
-    return CATALOGUE.model_copy(update={"urls": {"eval_bundle": f"{site.address}/eval_bundle.zip"}})
-
-
-def test_the_bundle_of_an_address(site, tmp_path):
-    bundle_zip(site.root / "eval_bundle.zip", GOOD_BUNDLE)
+def test_the_bundle_of_a_mirror(site, tmp_path):
     out = tmp_path / "data" / "eval_bundle"
-    fetch_bundle(source="hub", out=out, catalogue=with_bundle_address(site))
+    fetch_bundle(source=Mirror(site.address), out=out, catalogue=bundle_at(site), retry=QUICK)
+    assert everything_below(out) == everything_below(site.folder / "eval_bundle")
+    assert everything_below(out.parent)[:2] == [".eval_bundle.origin.json", "eval_bundle"]
+
+
+def test_the_bundle_of_an_address_has_the_digest_of_the_catalogue(site, tmp_path):
+    archive = bundle_zip(site.folder / "files" / "bundle.zip", GOOD_BUNDLE)
+    out = tmp_path / "data" / "eval_bundle"
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    fetch_bundle(source="hub", out=out, catalogue=bundle_at(site, digest), retry=QUICK)
     assert everything_below(out) == ["core.yaml", "eval_data", "eval_data/a", "eval_data/a/b.jsonl"]
     assert everything_below(out.parent)[0] == "eval_bundle"
+    other = tmp_path / "other" / "eval_bundle"
+    with pytest.raises(DataError, match=r"3 downloads were damaged.*the server says 000000000000…"):
+        fetch_bundle(source="hub", out=other, catalogue=bundle_at(site, "0" * 64), retry=QUICK)
+    assert everything_below(other.parent) == []
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "eval_bundle/../../evil.txt"])
 def test_a_zip_cannot_write_elsewhere(site, tmp_path, name):
-    bundle_zip(site.root / "eval_bundle.zip", GOOD_BUNDLE | {name: "evil"})
+    bundle_zip(site.folder / "files" / "bundle.zip", GOOD_BUNDLE | {name: "evil"})
     with pytest.raises(DataError, match=r"evil\.txt.*expected plain files"):
-        fetch_bundle(source="hub", out=tmp_path / "data" / "eval_bundle", catalogue=with_bundle_address(site))
+        fetch_bundle(source="hub", out=tmp_path / "data" / "eval_bundle", catalogue=bundle_at(site), retry=QUICK)
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_a_damaged_zip_is_fetched_anew(site, tmp_path):
-    archive = bundle_zip(site.root / "eval_bundle.zip", GOOD_BUNDLE)
+def test_a_damaged_zip_is_named_and_a_repaired_one_succeeds(site, tmp_path):
+    archive = bundle_zip(site.folder / "files" / "bundle.zip", GOOD_BUNDLE)
     content = archive.read_bytes()
     out = tmp_path / "data" / "eval_bundle"
     for damaged in (content[:-40], content.replace(b"icl_tasks: []", b"icl_tasks: {}", 1)):
         archive.write_bytes(damaged)
         with pytest.raises(DataError, match="no readable zip"):
-            fetch_bundle(source="hub", out=out, catalogue=with_bundle_address(site))
+            fetch_bundle(source="hub", out=out, catalogue=bundle_at(site), retry=QUICK)
         assert not out.exists()
     archive.write_bytes(content)
-    fetch_bundle(source="hub", out=out, catalogue=with_bundle_address(site))
+    fetch_bundle(source="hub", out=out, catalogue=bundle_at(site), retry=QUICK)
     assert out.is_dir()
 
 
-FETCH = """
-import sys
-from pathlib import Path
-from nanochat.config import load_catalogue
-from nanochat.data.hub import fetch
-from nanochat.errors import DataError
-try:
-    fetch(sys.argv[1], source="hub", out=Path(sys.argv[2]), catalogue=load_catalogue())
-except DataError as error:
-    sys.exit(str(error))
-"""
+def test_an_unpinned_file_that_changes_is_named(site, tmp_path):
+    entry = CATALOGUE.urls["files/words_alpha.txt"]
+    here = entry.model_copy(update={"address": f"{site.address}/files/words.txt", "sha256": None})
+    catalogue = CATALOGUE.model_copy(update={"urls": {"files/words.txt": here}})
+    out = tmp_path / "data" / "files" / "words.txt"
+    fetch("files/words.txt", source="hub", out=out, catalogue=catalogue, retry=QUICK)
+    out.unlink()
+    fetch("files/words.txt", source="hub", out=out, catalogue=catalogue, retry=QUICK)
+    out.unlink()
+    site.change("files/words.txt")
+    with pytest.raises(DataError, match=r"now has another file than on 20.*delete .*origin\.json") as error:
+        fetch("files/words.txt", source="hub", out=out, catalogue=catalogue, retry=QUICK)
+    assert not out.exists()
+    Path(str(error.value).partition("delete ")[2].partition(" and")[0]).unlink()  # what the message says
+    fetch("files/words.txt", source="hub", out=out, catalogue=catalogue, retry=QUICK)
+    assert out.read_bytes() == site.content("files/words.txt")
 
 
-def fetch_from_site(site, path, out):
-    """In a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported."""
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": site.address,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", FETCH, path, str(out)], env=environment, capture_output=True, text=True, timeout=60
-    )
+def test_a_mirror_may_have_a_word_list_of_its_own(site, tmp_path, caplog):
+    (site.folder / "files" / "words_alpha.txt").write_text("apple\n")
+    out = tmp_path / "data" / "files" / "words_alpha.txt"
+    fetch("files/words_alpha.txt", source=Mirror(site.address), out=out, catalogue=CATALOGUE, retry=QUICK)
+    assert out.read_text() == "apple\n"
+    assert "a file of its own" in caplog.text
 
 
-def test_the_hub_library_fetches_and_the_digest_is_checked(site, tmp_path):
-    shard = write_shard(site.root / PATH, [f"document {n}" for n in range(100)])
+def test_two_processes_fetch_a_file_once(site, tmp_path):
     out = tmp_path / "data" / PATH
-    done = fetch_from_site(site, PATH, out)
-    assert done.returncode == 0, done.stderr
-    assert out.read_bytes() == shard.read_bytes()
+    site.faults.scripted[PATH] = ["stall"]
+    site.stall_s = 0.3
+    jobs = [
+        threading.Thread(
+            target=fetch,
+            args=(PATH,),
+            kwargs={"source": Mirror(site.address), "out": out, "catalogue": CATALOGUE, "retry": QUICK},
+        )
+        for _ in range(3)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert site.sent[PATH] == out.stat().st_size
     assert everything_below(out.parent) == [out.name]
 
-    site.claims["/datasets/world/text/resolve/main/shard_00000.parquet"] = "0" * 64
-    other = tmp_path / "other" / PATH
-    done = fetch_from_site(site, PATH, other)
+
+def run_script(server, path, out, **environment):
+    """The real command in a process of its own: huggingface_hub reads its environment when it is imported."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    cache = out.parents[len(path.split("/"))] / "cache"
+    settings = {"HF_ENDPOINT": server.address, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
+    command = [sys.executable, "-m", "workflow_scripts.fetch", path, "--source", "hub", "--out", str(out)]
+    return subprocess.run(command, env=inherited | settings, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+
+
+def test_the_hub_is_asked_with_the_token_and_the_storage_behind_it_without(site, tmp_path):
+    out = tmp_path / "data" / PATH
+    done = run_script(site, PATH, out, HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == site.content(PATH)
+    assert site.authorizations(cdn=False) == {"Bearer hf_secret"}
+    assert site.authorizations(cdn=True) == {None}
+    assert "hf_secret" not in done.stderr
+    assert site.cdn not in done.stderr
+    assert everything_below(out.parent) == [".revision", out.name]
+
+
+def test_all_files_of_a_branch_are_of_the_first_ones_commit(site, tmp_path):
+    second = PATH.replace("00000", "00001")
+    write_shard(site.folder / second, [f"more {n}" for n in range(100)])
+    commit = site.commit(PATH)
+    assert run_script(site, PATH, tmp_path / "data" / PATH).returncode == 0
+    site.change(PATH)  # its publisher moves on
+    assert site.commit(PATH) != commit
+    assert run_script(site, second, tmp_path / "data" / second).returncode == 0
+    asked = [path for method, path, _ in site.requests if method == "GET" and path.endswith(second.split("/")[-1])]
+    assert asked[0] == f"/datasets/world/text/resolve/{commit}/shard_00001.parquet"
+    assert (tmp_path / "data" / PATH).with_name(".revision").read_text().strip() == commit
+
+
+def test_the_users_cache_is_used_and_offline_it_is_all_there_is(site, tmp_path):
+    content = site.content(PATH)
+    commit, digest = site.commit(PATH), hashlib.sha256(content).hexdigest()
+    repository = tmp_path / "cache" / "hub" / "datasets--world--text"
+    blob = repository / "blobs" / digest
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(content)
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "shard_00000.parquet").symlink_to(blob)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    online, offline, absent = (tmp_path / name / PATH for name in ("online", "offline", "absent"))
+    assert run_script(site, PATH, online).returncode == 0
+    assert site.sent[PATH] == 0
+    assert online.samefile(blob)
+    before = len(site.requests)
+    assert run_script(site, PATH, offline, HF_HUB_OFFLINE="1").returncode == 0
+    assert offline.read_bytes() == content
+    done = run_script(site, PATH, absent, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "empty"))
     assert done.returncode == 1
-    assert "has the digest" in done.stderr
-    assert "the hub says 000000000000…" in done.stderr
-    assert not other.exists()
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert len(site.requests) == before
+    blob.write_bytes(content[::-1])
+    done = run_script(site, PATH, absent)
+    assert "in the hub cache has the digest" in done.stderr
+    assert not absent.exists()
 
 
-def test_a_truncated_shard_on_the_hub_is_refused(site, tmp_path):
-    shard = write_shard(site.root / PATH, [f"document {n}" for n in range(100)])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("401", "set HF_TOKEN"), ("403", "set HF_TOKEN"), ("404", "has no file shard_00000.parquet at revision main")],
+)
+def test_a_refusal_of_the_hub_says_what_to_do(site, tmp_path, code, words):
+    site.faults.always[PATH] = code
+    out = tmp_path / "data" / PATH
+    done = run_script(site, PATH, out)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert words in error
+    assert len(site.requests) == 1
+    assert everything_below(out.parent) == []
+
+
+def test_a_shard_that_is_truncated_at_its_source_is_refused(site, tmp_path):
+    shard = site.folder / PATH
     shard.write_bytes(shard.read_bytes()[:-30])
     out = tmp_path / "data" / PATH
-    done = fetch_from_site(site, PATH, out)
-    assert done.returncode == 1
-    assert "truncated" in done.stderr
-    assert not out.exists()
+    with pytest.raises(DataError, match=r"is damaged there.*truncated"):
+        fetch(PATH, source=Mirror(site.address), out=out, catalogue=CATALOGUE, retry=QUICK)
+    assert everything_below(out.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("hub", "hub"),
+        ("https://mirror.example/hub/", Mirror("https://mirror.example/hub")),
+        ("../shared/hub", Path("../shared/hub")),
+    ],
+)
+def test_sources_are_told_apart(text, source):
+    assert parse_source(text) == source
+
+
+@pytest.mark.parametrize("text", ["http://", "https://me:secret@mirror.example/"])
+def test_addresses_that_cannot_be_are_refused(text):
+    with pytest.raises(DataError, match=r"data\.source") as error:
+        parse_source(text)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.shared

@@ -16,8 +16,8 @@ def test_texts_are_bounded_by_document_and_in_all(tmp_path):
     shards = [write_shard(tmp_path / f"{n}.parquet", ["a" * 300, "b" * 50]) for n in range(3)]
     stats = ShardStats()
     settings = TokenizerSettings(max_chars=1000, document_chars=100)
-    texts = list(tokenizer_training.training_texts(shards, settings.model_copy(update={"max_chars": 270}), stats))
-    assert [len(text) for text in texts] == [100, 50, 100, 20]
+    batches = tokenizer_training.training_batches(shards, settings.model_copy(update={"max_chars": 270}), stats)
+    assert [len(text) for batch in batches for text in batch.to_pylist()] == [100, 50, 100, 20]
     assert stats.documents == 4  # the third shard is not opened
 
 

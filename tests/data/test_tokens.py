@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from nanochat.artifact import input_digest
 from nanochat.config import TokenizerSettings
 from nanochat.config.stages import EmptyStage, TokenizerStage
 from nanochat.data import tokenizer_training, tokens
+from nanochat.data.shards import text_batches
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.data.tokens import TokenFile, id_type
 from nanochat.errors import ArtifactError, DataError
@@ -37,7 +40,8 @@ def test_every_document_starts_with_bos_and_comes_back(made):
         assert tokenizer.decode(ids[1:]) == text
     assert file.ids.dtype == np.uint16
     metrics = file.manifest.metrics
-    assert metrics["skipped"] == {"null": 1, "empty": 1}
+    assert metrics["skipped"] == {"null": 1, "empty": 1, "not_utf8": 0}
+    assert [problem["row"] for problem in metrics["problems"]] == [2, 4]
     assert metrics["bytes"] == sum(len(text.encode()) for text in kept)
     assert (metrics["documents"], metrics["tokens"]) == (3, file.tokens)
     assert file.manifest.tokens == file.tokens
@@ -47,10 +51,10 @@ def test_every_document_starts_with_bos_and_comes_back(made):
 def test_batches_do_not_show_in_the_result(made, tmp_path, monkeypatch, tokenizer):
     shard = write_shard(tmp_path / "s.parquet", TEXTS)
     one, many = tmp_path / "one", tmp_path / "many"
-    for folder, size in ((one, 10**9), (many, 100)):
+    for folder, size, threads in ((one, 10**9, 1), (many, 100, 3)):
         folder.mkdir()
-        monkeypatch.setattr(tokens, "_BATCH_CHARACTERS", size)
-        tokens.write_tokens(shard, tokenizer, folder)
+        monkeypatch.setattr(tokens, "text_batches", partial(text_batches, batch_bytes=size))
+        tokens.write_tokens(shard, tokenizer, folder, threads)
     for name in (tokens.IDS_FILE, tokens.OFFSETS_FILE):
         assert (one / name).read_bytes() == (many / name).read_bytes()
 

@@ -75,7 +75,7 @@ def evaluate_base(inputs, out, *pairs, world=HERE):
         model=inputs / "base",
         bundle=inputs / "bundle",
         train_tokens=[inputs / "tokens/train"],
-        val_tokens=inputs / "tokens/val",
+        val_tokens=[inputs / "tokens/val"],
         world=world,
         device_batch_size=4,
     )

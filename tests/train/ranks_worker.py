@@ -60,7 +60,7 @@ if __name__ == "__main__":
             out=out,
             tokenizer=data / "tokenizer",
             train_tokens=[data / "train"],
-            val_tokens=data / "val",
+            val_tokens=[data / "val"],
             execution=Execution(device_batch_size=DEVICE_BATCH[world.size], checkpoint_steps=20),
             world=world,
             sample_prompts=("Anna lives in",),

@@ -1,3 +1,4 @@
+import json
 import random
 
 import numpy as np
@@ -23,7 +24,7 @@ from nanochat.metrics import read_metrics
 from nanochat.runtime import World
 from nanochat.train import finetune, reinforce, rollout, sources
 from nanochat.train.execution import Execution
-from nanochat.train.mixture import VALIDATION_SALT, Mixture, build
+from nanochat.train.mixture import VALIDATION_SALT, Mixture, TaskFolders, build
 
 from . import worker
 
@@ -78,7 +79,7 @@ def tune(stage, settings, out, init, data):
 def test_the_mixture_is_what_the_settings_say(base, data):
     settings = mid_settings().mid
     tokenizer = Tokenizer.load(base)
-    mixture = build(settings, data, tokenizer)
+    mixture = build(settings, TaskFolders(data), tokenizer)
     trained, kept = (mixture.parts[f"{part}/word_problems"][1] for part in ("train", "validation"))
     assert trained + kept == 200
     task = load_task("word_problems", "train", data)
@@ -92,8 +93,48 @@ def test_the_mixture_is_what_the_settings_say(base, data):
     assert "".join(tokenizer.decode([t]) for t, m in zip(ids, mask, strict=True) if m).endswith("<|assistant_end|>")
 
 
+def test_weights_are_shares_of_the_tokens_and_epochs_the_most_a_task_is_seen(base, data):
+    mixture = {"word_problems": MixtureSettings(weight=3, epochs=2), "facts": MixtureSettings(weight=1)}
+    settings = mid_settings(mixture=mixture).mid
+    made = build(settings, TaskFolders(data), Tokenizer.load(base))
+    passes = made.passes(settings)
+    assert max(passes["word_problems"] / 2, passes["facts"]) == pytest.approx(1)
+    chosen = made.training(settings, seed=1)
+    first, count = made.parts["train/facts"]
+    facts = {made.ids[made.offsets[n] : made.offsets[n + 1]].tobytes() for n in range(first, first + count)}
+    tokens = [sum(len(ids) for ids, _ in chosen if (ids.tobytes() in facts) == which) for which in (False, True)]
+    assert tokens[0] / tokens[1] == pytest.approx(3, rel=0.03)
+    with pytest.raises(ValueError, match="facts has no weight"):
+        mid_settings(mixture={"word_problems": MixtureSettings(weight=3), "facts": MixtureSettings()})
+
+
+def test_own_conversations_are_a_task_like_the_others(base, data, tmp_path):
+    folder = tmp_path / "own" / "mine"
+    folder.mkdir(parents=True)
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    lines = [json.dumps({"messages": [{**talk[0], "content": f"Hi {n}"}, talk[1]]}) for n in range(60)]
+    (folder / "conversations.jsonl").write_text("\n".join(lines) + "\n")
+    settings = mid_settings(mixture={"mine": MixtureSettings(epochs=2), "facts": MixtureSettings(max_items=5)})
+    with World.open("cpu") as world:
+        manifest = finetune.run(
+            "mid",
+            settings,
+            out=tmp_path / "mid",
+            init=base,
+            data=data,
+            own_data=tmp_path / "own",
+            execution=EXECUTION,
+            world=world,
+        )
+    assert sum(manifest.metrics["conversations"][f"{part}/mine"] for part in ("train", "validation")) == 60
+    assert "own/mine/conversations.jsonl" in manifest.inputs
+    assert manifest.metrics["passes"] == {"mine": 2.0, "facts": 1.0}
+    with pytest.raises(DataError, match="task mine is not in the catalogue"):
+        tune("mid", settings, tmp_path / "other", base, data)
+
+
 def test_the_mixture_survives_its_file(base, data, tmp_path):
-    mixture = build(mid_settings().mid, data, Tokenizer.load(base))
+    mixture = build(mid_settings().mid, TaskFolders(data), Tokenizer.load(base))
     mixture.save(tmp_path / "conversations.npz")
     again = Mixture.load(tmp_path / "conversations.npz")
     assert (again.parts, again.shown) == (mixture.parts, mixture.shown)
@@ -103,7 +144,7 @@ def test_the_mixture_survives_its_file(base, data, tmp_path):
 
 def test_an_empty_mixture_is_refused(base, data):
     with pytest.raises(DataError, match="empty"):
-        build(FinetuneSettings(), data, Tokenizer.load(base))
+        build(FinetuneSettings(), TaskFolders(data), Tokenizer.load(base))
 
 
 def test_mid_then_sft_learn_and_hand_over(base, data, tmp_path):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from nanochat.config import load_catalogue
+from nanochat.config import load_catalogue, task_entry
 from nanochat.errors import DataError
 from nanochat.evaluate.tasks.arc import Arc
 from nanochat.evaluate.tasks.base import ChoiceTask, Split, Task
+from nanochat.evaluate.tasks.conversations import Conversations
 from nanochat.evaluate.tasks.gsm8k import Gsm8k
 from nanochat.evaluate.tasks.humaneval import HumanEval
-from nanochat.evaluate.tasks.identity import Identity
 from nanochat.evaluate.tasks.mmlu import Mmlu
 from nanochat.evaluate.tasks.qa import Qa
 from nanochat.evaluate.tasks.smoltalk import SmolTalk
@@ -23,7 +23,8 @@ KINDS: dict[str, type[Task]] = {
     "humaneval": HumanEval,
     "qa": Qa,
     "smoltalk": SmolTalk,
-    "identity": Identity,
+    "identity": Conversations,
+    "conversations": Conversations,
     "spelling_bee": SpellingBee,
     "simple_spelling": SimpleSpelling,
 }
@@ -33,15 +34,15 @@ def load_task(name: str, split: Split, root: Path) -> Task:
     """Open a task of the catalogue.
 
     Args:
-        name: in the catalogue.
+        name: in the catalogue, or a folder of the user's own conversations below `root`.
         split: train or test.
-        root: the data folder, laid out like the hub.
+        root: the data folder, laid out like the hub; or the folder of own conversations.
 
     Raises:
         DataError: if the task has no such split, or a file is missing or damaged.
         ValueError: if the catalogue does not know the name.
     """
-    entry = load_catalogue().task(name, "task")
+    entry = task_entry(name) if (root / name).is_dir() else load_catalogue().task(name, "task")
     paths = [root / path for path in getattr(entry, split)]
     if not paths:
         raise DataError(f"task {name} has no {split} split; use it for {'test' if split == 'train' else 'train'} only")

@@ -11,9 +11,9 @@ from nanochat.data.conversation import render, render_prompt
 from nanochat.errors import DataError
 from nanochat.evaluate.tasks import load_task
 from nanochat.evaluate.tasks.arc import Arc
+from nanochat.evaluate.tasks.conversations import Conversations
 from nanochat.evaluate.tasks.gsm8k import Gsm8k, final_number, solution_parts
 from nanochat.evaluate.tasks.humaneval import HumanEval, program_of
-from nanochat.evaluate.tasks.identity import Identity
 from nanochat.evaluate.tasks.mmlu import Mmlu
 from nanochat.evaluate.tasks.qa import Qa
 from nanochat.evaluate.tasks.smoltalk import SmolTalk
@@ -158,11 +158,22 @@ def test_identity(tmp_path):
     path = tmp_path / "f.jsonl"
     entry = TaskEntry(kind="identity", licence="MIT")
     path.write_text(line + "\n\n" + line + "\n")
-    assert len(Identity("identity", entry, "train", [path])) == 2
-    for text, message in (("{", "line 1 is not JSON"), ('[{"role": "assistant", "content": "x"}]', "expected 'user'")):
+    task = Conversations("identity", entry, "train", [path])
+    assert len(task) == 2 and task.key(1) == "Who?\nMe" and task.conversation(1)["messages"][1]["content"] == "Me"
+    other = tmp_path / "g.jsonl"
+    other.write_text(json.dumps({"messages": [{"role": "user", "content": "a\u2028b"}]}, ensure_ascii=False))
+    both = Conversations("own", entry, "train", [path, other])
+    assert len(both) == 3 and both.key(2) == "a\u2028b"
+    with pytest.raises(IndexError):
+        both.conversation(3)
+    for text, message in (
+        ("{", "line 1 is not JSON"),
+        ("5", "line 1"),
+        ('[{"role": "assistant", "content": "x"}]', "expected 'user'"),
+    ):
         path.write_text(text + "\n")
         with pytest.raises(DataError, match=message):
-            Identity("identity", entry, "train", [path])
+            Conversations("identity", entry, "train", [path])
 
 
 @pytest.mark.shared
