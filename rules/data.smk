@@ -7,17 +7,22 @@ HOW      resources: download (connections at a time; --resources download=N), th
 
 
 def made(wildcards):
-    """What the files of a data folder wait for: the folder's own making, or the check of the disk before fetching."""
-    place = f"data/{wildcards.place}"
-    source = layout.sources[place]
-    if source == f"{place}/made":
+    """What the files of a data folder wait for: the making of the folder they are linked from."""
+    source = layout.sources[f"data/{wildcards.place}"]
+    if source == f"{layout.world}/made":
         return ancient(source)
-    return ancient(f"{place}/disk.json")
+    # The user's own text may change at any time.
+    return source if source == f"{layout.own_text}/made" else []
 
 
 def source_of(wildcards):
     """Where the files of a data folder are taken from: `hub`, the address of a mirror, or a folder."""
     return layout.sources[f"data/{wildcards.place}"]
+
+
+def plan_of(wildcards):
+    """All that the run takes from there, so that the disk is checked for the whole of it before the first byte."""
+    return layout.plan(f"data/{wildcards.place}").model_dump_json(exclude_defaults=True)
 
 
 rule world:
@@ -38,28 +43,6 @@ rule world:
         "python -m workflow_scripts.world --out {output:q} --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
-rule disk:
-    """Room for all that this run fetches and makes of it, checked before the first byte."""
-    output:
-        f"{layout.data}/disk.json",
-    log:
-        f"{layout.run}/logs/disk.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    resources:
-        source=layout.sources[layout.data],
-        data=layout.data,
-        token_bytes=layout.token_bytes,
-    params:
-        paths=layout.fetched,
-    message:
-        f"Checking that the disk holds what {len(layout.fetched)} files become"
-    shell:
-        "python -m workflow_scripts.disk --paths {params.paths:q} --source {resources.source:q} --data {resources.data:q}"
-        " --more-bytes {resources.token_bytes} --out {output:q} 2>&1 | tee -i {log:q}"
-
-
 rule shards:
     """One shard of pretraining text."""
     input:
@@ -75,6 +58,7 @@ rule shards:
         ENVIRONMENT
     resources:
         download=1,
+        plan=plan_of,
     params:
         path="datasets/{owner}/{name}/{shard}.parquet",
         source=source_of,
@@ -82,7 +66,7 @@ rule shards:
         "Fetching text {wildcards.owner}/{wildcards.name}/{wildcards.shard}"
     shell:
         "python -m workflow_scripts.fetch {params.path:q} --source {params.source:q} --out {output:q}"
-        " 2>&1 | tee -i {log:q}"
+        " --data data/{wildcards.place:q} --plan {resources.plan:q} 2>&1 | tee -i {log:q}"
 
 
 rule dataset:
@@ -100,6 +84,7 @@ rule dataset:
         ENVIRONMENT
     resources:
         download=1,
+        plan=plan_of,
     params:
         path="{path}",
         source=source_of,
@@ -107,7 +92,7 @@ rule dataset:
         "Fetching {wildcards.path}"
     shell:
         "python -m workflow_scripts.fetch {params.path:q} --source {params.source:q} --out {output:q}"
-        " 2>&1 | tee -i {log:q}"
+        " --data data/{wildcards.place:q} --plan {resources.plan:q} 2>&1 | tee -i {log:q}"
 
 
 ruleorder: shards > dataset
@@ -128,13 +113,14 @@ rule bundle:
         ENVIRONMENT
     resources:
         download=1,
+        plan=plan_of,
     params:
         source=source_of,
     message:
         "Fetching the evaluation bundle"
     shell:
         "python -m workflow_scripts.fetch eval_bundle --source {params.source:q} --out {output:q}"
-        " 2>&1 | tee -i {log:q}"
+        " --data data/{wildcards.place:q} --plan {resources.plan:q} 2>&1 | tee -i {log:q}"
 
 
 if OWN in cfg.data.shares:
@@ -144,7 +130,7 @@ if OWN in cfg.data.shares:
         input:
             layout.own_files,
         output:
-            directory(f"{layout.own}/made"),
+            directory(f"{layout.own_text}/made"),
         log:
             f"{layout.run}/logs/own_text.log",
         benchmark:

@@ -14,6 +14,7 @@ from pathlib import Path
 from nanochat.config.catalogue import Catalogue, Corpus, is_of_world, load_catalogue
 from nanochat.config.files import find_files
 from nanochat.config.own import OWN, OWN_CORPUS
+from nanochat.config.plan import FetchPlan
 from nanochat.config.run import RunConfig
 from nanochat.errors import ConfigError
 
@@ -103,8 +104,10 @@ class Layout:
         return f"data/world-{_key(self.config.world.model_dump_json())}"
 
     @property
-    def own(self) -> str:
-        """Folder of the user's own text, made into shards."""
+    def own_text(self) -> str | None:
+        """Folder of the user's own text, made into shards; None where it is not used."""
+        if OWN not in self.config.data.shares:
+            return None
         return f"data/own-{_key(self.config.own.text.model_dump_json(), self.config.own.on_damage, *self.own_files)}"
 
     @property
@@ -112,8 +115,8 @@ class Layout:
         """Where the files of each data folder are taken from: `hub`, the address of a mirror, or a folder."""
         source = self.config.data.source
         made = {self.world: f"{self.world}/made"}
-        if OWN in self.config.data.shares:
-            made[self.own] = f"{self.own}/made"
+        if self.own_text:
+            made[self.own_text] = f"{self.own_text}/made"
         return {self.data: source} | made
 
     @property
@@ -154,7 +157,7 @@ class Layout:
         entry = OWN_CORPUS if name == OWN else self.catalogue.corpora[name]
         wanted = self.config.data.train_shards
         if name == OWN:
-            folder, available, wanted = self.own, self.own_shards, "auto"
+            folder, available, wanted = self.own_text, self.own_shards, "auto"
         elif name == "world":
             folder, available = self.world, self.config.world.train_shards
         else:
@@ -177,28 +180,25 @@ class Layout:
             found += text.train_shards if text.name in (OWN, "world") else text.train_shards[:needed]
         return found
 
-    @property
-    def fetched(self) -> list[str]:
-        """Files taken from `data.source`, below the data folder; `eval_bundle` is one."""
-        shards = [
-            path for text in self.texts if text.folder == self.data for path in (*text.train_shards, text.val_shard)
-        ]
+    def plan(self, folder: str) -> FetchPlan:
+        """What the run takes from the source of a data folder, and makes of it; nothing for what is made here."""
+        if folder != self.data or self.data == self.world:
+            return FetchPlan()
+        texts = [text for text in self.texts if text.folder == folder]
         stages = ("mid", "sft", *(["rl"] if self.config.rl.enabled else []), "chat_eval")
-        files = {file for stage in stages for file in self.task_files(stage)}
-        inside = [path.removeprefix(f"{self.data}/") for path in (*shards, *sorted(files), self.bundle)]
-        return [path for path in inside if not path.startswith("results/")]
-
-    @property
-    def token_bytes(self) -> int:
-        """Size of the token files that are still to be made, about."""
+        files = {file for stage in stages for file in self.task_files(stage) if file.startswith(f"{folder}/")}
         width = 2 if self.config.tokenizer.vocab_size <= 1 << 16 else 4
-        missing = [
-            text.entry.shard_chars
-            for text in self.texts
-            for index in (*text.train, text.val)
-            if not Path(self.tokens(text.name, index)).is_dir()
-        ]
-        return round(sum(missing) / _LEAST_CHARS_PER_TOKEN * width)
+        return FetchPlan(
+            files=tuple(file.removeprefix(f"{folder}/") for file in (*sorted(files), self.bundle)),
+            shards={text.name: (text.wanted, text.val) for text in texts},
+            tokens={
+                f"{self.tokens_root}/{text.name}": (
+                    text.wanted + 1,
+                    round(text.entry.shard_chars / _LEAST_CHARS_PER_TOKEN * width),
+                )
+                for text in texts
+            },
+        )
 
     @property
     def tokenizer(self) -> str:
@@ -265,7 +265,7 @@ class Layout:
     def own_artifacts(self) -> list[str]:
         """What this run uses of the user's own data, made into artifacts."""
         used = {*self.config.mid.mixture, *self.config.sft.mixture}
-        text = [f"{self.own}/made"] if OWN in self.config.data.shares else []
+        text = [f"{self.own_text}/made"] if self.own_text else []
         return text + [self.own_conversations(name) for name in sorted(self.config.own.tasks) if name in used]
 
     def task_files(self, stage: str) -> list[str]:

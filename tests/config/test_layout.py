@@ -3,6 +3,7 @@
 import pytest
 
 from nanochat.config import Layout, load_config
+from nanochat.config.plan import FetchPlan
 from nanochat.errors import ConfigError
 
 
@@ -36,16 +37,21 @@ def test_a_mixture_takes_of_each_corpus_what_its_share_needs(tmp_path):
     assert {text.name: len(text.train) for text in mixed.texts} == {"fineweb_edu": 17, "climbmix": 6, "own": 1}
     assert mixed.own_files == (str(notes / "a.txt"),)
     own = mixed.text("own")
-    assert own.val_shard == f"{mixed.own}/datasets/own/text/shard_00001.parquet"
+    assert own.val_shard == f"{mixed.own_text}/datasets/own/text/shard_00001.parquet"
     assert mixed.sources == {
         "data/hub": "hub",
-        mixed.own: f"{mixed.own}/made",
+        mixed.own_text: f"{mixed.own_text}/made",
         mixed.world: f"{mixed.world}/made",
     }
     assert len(mixed.train_tokens_folders) == 24
     assert len(set(mixed.train_tokens_folders + mixed.val_tokens_folders)) == 27
-    assert not [path for path in mixed.fetched if path.startswith("data/")]
-    assert "eval_bundle" in mixed.fetched
+    plan = mixed.plan("data/hub")
+    assert plan.shards == {"fineweb_edu": (17, 1822), "climbmix": (6, 6542)}
+    paths = plan.paths(mixed.catalogue)
+    assert len(paths) == len(set(paths)) and "eval_bundle" in paths
+    assert not [path for path in paths if path.startswith("data/")]
+    assert len(FetchPlan.model_validate_json(plan.model_dump_json()).tokens) == 2
+    assert mixed.plan(mixed.own_text).paths(mixed.catalogue) == []
 
 
 def test_own_text_that_is_not_there_is_named():
@@ -60,7 +66,7 @@ def test_own_conversations_are_files_of_the_run():
         data=HUB,
     )
     assert run.task_files("sft")[-2:] == ["results/d4/own/chats", "results/d4/own/persona"]
-    assert not [path for path in run.fetched if "own" in path]
+    assert not [path for path in run.plan("data/hub").files if "own" in path]
 
 
 @pytest.mark.parametrize(

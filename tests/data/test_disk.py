@@ -1,7 +1,6 @@
 """Room on the disk, before the first byte and while it runs out."""
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import pytest
 
 from nanochat.config import load_catalogue
+from nanochat.config.plan import FetchPlan
 from nanochat.data.disk import check_disk, check_room
 from nanochat.data.hub import fetch
 from nanochat.data.retry import Retry
@@ -84,15 +84,23 @@ def test_a_full_disk_with_nothing_left_to_do_is_no_problem(tmp_path, monkeypatch
         check_room(tmp_path, 1, "x")
 
 
-def test_the_command_writes_what_it_found(tmp_path):
-    out = tmp_path / "disk.json"
-    command = [sys.executable, "-m", "workflow_scripts.disk", "--paths", WORDS, "eval_bundle", "--source", "hub"]
-    command += ["--data", str(tmp_path / "data"), "--more-bytes", "7", "--out", str(out)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
-    assert found["more_bytes"] == 7
-    assert found["fetch_files"] == 2
+def test_a_plan_too_large_for_the_disk_stops_the_first_fetch(tmp_path):
+    """For the whole run, before the first byte: also what becomes of the files counts."""
+    mirror, data = tmp_path / "mirror", tmp_path / "data"
+    (mirror / "files").mkdir(parents=True)
+    (mirror / "files" / "words_alpha.txt").write_text("word\n")
+    folder = tmp_path / "tokens"
+    (folder / "shard_00000").mkdir(parents=True)
+    command = [sys.executable, "-m", "workflow_scripts.fetch", WORDS, "--source", str(mirror), "--data", str(data)]
+    for shards, code in ((2, 1), (1, 0)):
+        plan = FetchPlan(files=(WORDS,), tokens={str(folder): (shards, 10**15)})
+        given = [*command, "--out", str(data / WORDS), "--plan", plan.model_dump_json()]
+        done = subprocess.run(given, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+        assert (data / WORDS).exists() == (code == 0)
+        if code:
+            assert "1,000,000.0 GB for what is made of them" in done.stderr
+            assert "Traceback" not in done.stderr
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
-"""The real path on real data laid out like the public hubs, at toy size: it runs to a complete report."""
+"""The real path on real data over HTTP, at toy size: it runs to a complete report, whatever the mirror does."""
 
 import json
+import re
 
 import pytest
 
 from nanochat.artifact import verify
 from tests.conftest import REPOSITORY, Workflow
+from tests.data.hub_server import Faults, HubServer
 
 SMALLER = (
     "--config",
@@ -25,10 +27,21 @@ SMALLER = (
 
 @pytest.mark.shared
 def test_real_data_runs_to_a_complete_report(shared_hub, tmp_path):
-    data = f"data={{source: {shared_hub}, train_shards: 1}}"
-    arguments = [data if argument.startswith("data=") else argument for argument in SMALLER]
     workflow = Workflow(tmp_path)
-    workflow.run("--cores", "2", *arguments, configfile=REPOSITORY / "config" / "hub-cpu.yaml")
+    # A mirror on a bad day: cut connections, refusals, wrong bytes.
+    faults = Faults(rates={"cut": 0.15, "wrong": 0.1, "429": 0.05, "503": 0.05}, seed=1)
+    with HubServer(shared_hub, faults) as server:
+        data = f"data={{source: '{server.address}', train_shards: 1}}"
+        arguments = [data if argument.startswith("data=") else argument for argument in SMALLER]
+        workflow.run("--cores", "2", *arguments, configfile=REPOSITORY / "config" / "hub-cpu.yaml")
+        assert server.happened
+        fetched = dict(server.sent)
+        again = workflow.run("-n", "--cores", "2", *arguments, configfile=REPOSITORY / "config" / "hub-cpu.yaml")
+        assert "Nothing to be done" in again.stdout
+        more = [a.replace("train_shards: 1", "train_shards: 2") for a in arguments]
+        planned = workflow.run("-n", "--cores", "2", *more, configfile=REPOSITORY / "config" / "hub-cpu.yaml").stdout
+        assert re.search(r"^shards +1$", planned, re.M) and not re.search(r"^(bundle|dataset) ", planned, re.M), planned
+        assert server.sent == fetched
     run = tmp_path / "results" / "hub-cpu"
     for name in (
         "tokenizer",
