@@ -164,6 +164,8 @@ rule own_conversations:
     priority: 20
     conda:
         ENVIRONMENT
+    resources:
+        files=lambda wildcards: json.dumps([cfg.own.conversations[wildcards.task]]),
     params:
         *settings("own_conversations"),
     message:

@@ -15,7 +15,10 @@ class Settings(BaseModel):
 
 
 def _without_nulls(entries: Any) -> Any:
-    return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, Mapping) else entries
+    if not isinstance(entries, Mapping):
+        return entries
+    # snakemake --config hands over a null as text
+    return {name: entry for name, entry in entries.items() if entry not in (None, "null")}
 
 
 Named = Annotated[dict[str, T], BeforeValidator(_without_nulls)]

@@ -78,10 +78,10 @@ def _history(path: Path) -> dict[str, Any]:
     """First and last value of what is measured now and then, and the mean loss and reward of the last tenth."""
     rows = read_metrics(path)
     found: dict[str, Any] = {}
-    for key in ("val_bpb", "val_loss", "pass_at_1"):
+    measured = {key: None for row in rows for key in row if key.startswith(("val_bpb", "val_loss", "pass_at_1"))}
+    for key in measured:
         values = [row[key] for row in rows if key in row]
-        if values:
-            found |= {f"initial_{key}": values[0], key: values[-1]}
+        found |= {f"initial_{key}": values[0], key: values[-1]}
     for key, name in (("loss", "train_loss"), ("reward", "reward"), ("response_tokens", "response_tokens")):
         values = [row[key] for row in rows if key in row]
         if values:
