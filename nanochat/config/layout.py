@@ -108,7 +108,7 @@ class Layout:
         """Folder of the user's own text, made into shards; None where it is not used."""
         if OWN not in self.config.data.shares:
             return None
-        return f"data/own-{_key(self.config.own.text.model_dump_json(), self.config.own.on_damage, *self.own_files)}"
+        return f"data/own-{_key(self.config.own.text.model_dump_json(), self.config.own.on_damage)}"
 
     @property
     def sources(self) -> dict[str, str]:

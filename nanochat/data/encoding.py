@@ -1,6 +1,7 @@
 """Many texts to token ids, each different chunk of them encoded once: several times the speed of the tokenizer."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -10,35 +11,53 @@ from nanochat.data.chunks import cut
 from nanochat.data.parallel import in_order
 from nanochat.data.tokenizer import Tokenizer
 
-_KEPT_BYTES = 64  # longer chunks are rare, and rarely come again
+_KEPT_CHARACTERS = 64  # longer chunks are rare, and rarely come again
 _KEPT_CHUNKS = 2_000_000
 _PIECE_CHARACTERS = 100_000
 
 
+@dataclass(frozen=True)
 class _Table:
-    """Ids of chunks: entry i is ids[begin[i] : begin[i] + length[i]]."""
+    """Ids of chunks: entry i is ids[begin[i] : begin[i] + length[i]]. A new one is made of it, it does not change."""
 
-    def __init__(self, kind: np.dtype) -> None:
-        self.ids = np.empty(0, dtype=kind)
-        self.begin = np.empty(0, dtype=np.int64)
-        self.length = np.empty(0, dtype=np.int64)
+    ids: np.ndarray
+    begin: np.ndarray
+    length: np.ndarray
 
-    def append(self, ids: np.ndarray, length: np.ndarray) -> None:
-        """Add entries; the arrays are new ones, so that another thread may go on with those it has."""
+    def with_more(self, ids: np.ndarray, length: np.ndarray) -> "_Table":
+        """These entries and others after them."""
         begin = len(self.ids) + np.cumsum(length) - length
-        self.ids = np.concatenate([self.ids, ids])
-        self.begin = np.concatenate([self.begin, begin])
-        self.length = np.concatenate([self.length, length])
+        return _Table(
+            np.concatenate([self.ids, ids]),
+            np.concatenate([self.begin, begin]),
+            np.concatenate([self.length, length]),
+        )
+
+    def gather(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of entries, one after the other, and (entries,) how many each has."""
+        lengths = self.length[entries]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        places = np.arange(total) + np.repeat(self.begin[entries] - (ends - lengths), lengths)
+        return self.ids[places], lengths
 
 
-def _gather(table: tuple[np.ndarray, np.ndarray, np.ndarray], entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of entries, one after the other, and (entries,) how many each has."""
-    ids, begin, length = table
-    lengths = length[entries]
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    places = np.arange(total) + np.repeat(begin[entries] - (ends - lengths), lengths)
-    return ids[places], lengths
+class _Memory:
+    """Chunks that were encoded, short ones."""
+
+    def __init__(self, first: int, kind: np.dtype) -> None:
+        self.entry: dict[str, int] = {}
+        self.table = _Table(np.array([first], dtype=kind), np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+
+    def add(self, chunks: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+        """Take in chunks with their ids; those that another thread has brought meanwhile are there already."""
+        fresh = [place for place, chunk in enumerate(chunks) if chunk not in self.entry]
+        if len(fresh) < len(chunks):
+            given = _Table(ids, np.cumsum(lengths) - lengths, lengths)
+            ids, lengths = given.gather(np.array(fresh, dtype=np.int64))
+        first = len(self.table.begin)
+        self.entry.update((chunks[place], number) for number, place in enumerate(fresh, first))
+        self.table = self.table.with_more(ids, lengths)
 
 
 class BulkEncoder:
@@ -52,19 +71,18 @@ class BulkEncoder:
         tokenizer: to encode with.
         kind: type of the ids.
         threads: threads to encode on.
+
+    Raises:
+        ArtifactError: if the tokenizer splits texts in another way than chunks.py knows.
     """
 
     def __init__(self, tokenizer: Tokenizer, kind: np.dtype, threads: int = 1) -> None:
+        tokenizer.check_split()
         self._tokenizer = tokenizer
         self._threads = threads
         self._lock = Lock()
         self._kind = kind
-        self._forget()
-
-    def _forget(self) -> None:
-        self._table = _Table(self._kind)
-        self._table.append(np.array([self._tokenizer.bos], dtype=self._kind), np.ones(1, dtype=np.int64))
-        self._entry: dict[str, int] = {}
+        self._memory = _Memory(tokenizer.bos, kind)
 
     def encode(self, batches: Iterable[pa.LargeStringArray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Encode batches of documents, in order.
@@ -81,42 +99,35 @@ class BulkEncoder:
     def _encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         chunks = cut(texts)
         distinct = chunks.distinct.to_pylist()
-        with self._lock:
-            entries, table = self._entries(distinct)
+        entries, table = self._look_up(distinct)
         # Entry 0, the <|bos|>, goes before the first chunk of each document.
         order = np.insert(entries[chunks.codes], chunks.first[:-1], 0)
-        ids, lengths = _gather(table, order)
+        ids, lengths = table.gather(order)
         ends = np.concatenate([[0], np.cumsum(lengths)])
         document_ends = ends[chunks.first[1:] + np.arange(1, len(texts) + 1)]
         return ids, np.diff(document_ends, prepend=0)
 
-    def _entries(self, distinct: list[str]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The table's entry of each chunk, new ones encoded, and the table as it is now."""
-        if len(self._entry) > _KEPT_CHUNKS:
-            self._forget()
-        entry = self._entry
-        found = [entry.get(chunk, -1) for chunk in distinct]
-        new = [place for place, number in enumerate(found) if number < 0]
-        kept = [place for place in new if len(distinct[place]) <= _KEPT_BYTES]
-        once = [place for place in new if len(distinct[place]) > _KEPT_BYTES]
-        table = self._table
-        for place in kept:
-            found[place] = entry[distinct[place]] = len(entry) + 1
-        if kept:
-            table.append(*self._tokenizer.encode_apart([distinct[place] for place in kept], self._kind))
-        now = (table.ids, table.begin, table.length)
-        if once:
-            more = _Table(self._kind)
-            pieces = [self._in_pieces(distinct[place]) for place in once]
-            more.append(np.concatenate(pieces), np.array(list(map(len, pieces)), dtype=np.int64))
-            for number, place in enumerate(once):
-                found[place] = len(table.begin) + number
-            now = (
-                np.concatenate([table.ids, more.ids]),
-                np.concatenate([table.begin, len(table.ids) + more.begin]),
-                np.concatenate([table.length, more.length]),
-            )
-        return np.array(found, dtype=np.int64), now
+    def _look_up(self, distinct: list[str]) -> tuple[np.ndarray, _Table]:
+        """The entry of each chunk in a table, new ones encoded."""
+        memory = self._memory
+        entry_of = memory.entry.get
+        entries = np.array([entry_of(chunk, -1) for chunk in distinct], dtype=np.int64)
+        new = np.flatnonzero(entries < 0).tolist()
+        short = [place for place in new if len(distinct[place]) <= _KEPT_CHARACTERS]
+        long = [place for place in new if len(distinct[place]) > _KEPT_CHARACTERS]
+        chunks = [distinct[place] for place in short]
+        encoded = self._tokenizer.encode_apart(chunks, self._kind)
+        with self._lock:
+            memory.add(chunks, *encoded)
+            table = memory.table
+            if len(memory.entry) > _KEPT_CHUNKS and self._memory is memory:
+                self._memory = _Memory(self._tokenizer.bos, self._kind)
+        entries[short] = [memory.entry[chunk] for chunk in chunks]
+        if long:
+            entries[long] = len(table.begin) + np.arange(len(long))
+            pieces = [self._in_pieces(distinct[place]) for place in long]
+            table = table.with_more(np.concatenate(pieces), np.array(list(map(len, pieces)), dtype=np.int64))
+        return entries, table
 
     def _in_pieces(self, chunk: str) -> np.ndarray:
         pieces = [chunk[start : start + _PIECE_CHARACTERS] for start in range(0, len(chunk), _PIECE_CHARACTERS)]

@@ -18,9 +18,8 @@ DISTINCT_LIMIT = 3_000_000
 """Chunks counted at a time; above, the rarest are forgotten."""
 
 
-def _is_one_word(max_digits: int) -> re.Pattern[str]:
-    """Matches chunks that `tokenizer.split_pattern` leaves whole: most of them."""
-    return re.compile(rf" ?[A-Za-z]+|[0-9]{{1,{max_digits}}}| ?[!-/:-@\[-`{{-~]+")
+ONE_WORD = re.compile(r" ?[A-Za-z]+|[0-9]| ?[!-/:-@\[-`{-~]+")
+"""Matches chunks that `tokenizer.split_pattern` leaves whole, whatever its length of numbers: most of them."""
 
 
 class WordCounter:
@@ -70,14 +69,13 @@ class WordCounter:
             self.characters,
         )
 
-    def words(self, split: PreTokenizer, max_digits: int) -> dict[str, int]:
+    def words(self, split: PreTokenizer) -> dict[str, int]:
         """Words (units that merges never cross) and how often each occurs.
 
         Args:
-            split: splits by `tokenizer.split_pattern(max_digits)`.
-            max_digits: of that pattern.
+            split: splits by `tokenizer.split_pattern`.
         """
-        is_one_word = _is_one_word(max_digits).fullmatch
+        is_one_word = ONE_WORD.fullmatch
         words: dict[str, int] = {}
         for chunk, number in self._counts.items():
             if is_one_word(chunk):

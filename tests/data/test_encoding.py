@@ -1,12 +1,16 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 
 from nanochat.data import encoding
 from nanochat.data.encoding import BulkEncoder
 from nanochat.data.parallel import in_order
+from nanochat.data.tokenizer import Tokenizer
+from nanochat.errors import ArtifactError
 from tests.data.conftest import TEXTS
 from tests.data.test_chunks import TEXTS as RANDOM_TEXTS
 
@@ -73,3 +77,10 @@ def test_items_are_drawn_only_as_they_are_needed():
     results = in_order(lambda n: n, items(), 2)
     assert next(results) == 0
     assert len(drawn) <= 4
+
+
+def test_a_tokenizer_of_another_split_is_refused(tokenizer):
+    other = tokenizers.Tokenizer.from_str(tokenizer._core.to_str())
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    with pytest.raises(ArtifactError, match="its split"):
+        BulkEncoder(Tokenizer(other), UINT16)
