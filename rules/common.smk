@@ -18,6 +18,8 @@ from nanochat.config import (
     pairs_of,
     read_yaml,
 )
+from nanochat.config.check import check
+from nanochat.config.plan import fetch_plan
 from nanochat.errors import ConfigError
 from nanochat.model.scaling import base_plan
 
@@ -31,7 +33,7 @@ try:
     cfg = load_config(merge(base_config, config))
     plan = base_plan(cfg.depth, cfg.model, cfg.base, cfg.tokenizer.vocab_size)
     layout = Layout(cfg, plan.tokens)
-    layout.check()
+    check(layout)
 except ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -48,6 +50,11 @@ shell.prefix(prefix)
 ENVIRONMENT = f"../{cfg.execution.conda}"
 
 
+# Token folders in ranges, `shard_[00000-00239]`: their names one by one are too long for a command line.
+TRAIN_TOKENS = layout.train_tokens_ranges
+VAL_TOKENS = layout.val_tokens_folders
+
+
 def settings(stage):
     """Exactly the settings that change a stage's artifact, one param each, so that a rerun's reason names the key."""
     return pairs_of(layout.settled, stage)
@@ -62,6 +69,10 @@ def batch(stage):
     """Total batch of a training stage in tokens, for its message."""
     return getattr(cfg, stage).total_batch_size or plan.total_batch_size
 
+
+# Connections at a time where neither the command line nor the profile says.
+if "download" not in workflow.global_resources:
+    workflow.register_resource("download", 4)
 
 # A damaged download is tried again from where it stopped; a folder has nothing more to give.
 RETRIES = 1 if cfg.data.source.startswith(("hub", "http")) else 0

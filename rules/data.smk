@@ -22,7 +22,9 @@ def source_of(wildcards):
 
 def plan_of(wildcards):
     """All that the run takes from there, so that the disk is checked for the whole of it before the first byte."""
-    return layout.plan(f"data/{wildcards.place}").model_dump_json(exclude_defaults=True)
+    return fetch_plan(layout, f"data/{wildcards.place}").model_dump_json(
+        exclude_defaults=True
+    )
 
 
 rule world:
@@ -62,6 +64,9 @@ rule shards:
     params:
         path="datasets/{owner}/{name}/{shard}.parquet",
         source=source_of,
+        version=lambda wildcards: layout.version(
+            f"datasets/{wildcards.owner}/{wildcards.name}/{wildcards.shard}.parquet"
+        ),
     message:
         "Fetching text {wildcards.owner}/{wildcards.name}/{wildcards.shard}"
     shell:
@@ -88,6 +93,7 @@ rule dataset:
     params:
         path="{path}",
         source=source_of,
+        version=lambda wildcards: layout.version(wildcards.path),
     message:
         "Fetching {wildcards.path}"
     shell:
@@ -116,6 +122,7 @@ rule bundle:
         plan=plan_of,
     params:
         source=source_of,
+        version=layout.version("eval_bundle"),
     message:
         "Fetching the evaluation bundle"
     shell:
@@ -128,7 +135,7 @@ if OWN in cfg.data.shares:
     rule own_text:
         """The user's own text as shards."""
         input:
-            layout.own_files,
+            lambda wildcards: layout.input_files(OWN),
         output:
             directory(f"{layout.own_text}/made"),
         log:
@@ -152,7 +159,7 @@ if OWN in cfg.data.shares:
 rule own_conversations:
     """The user's own conversations, checked."""
     input:
-        lambda wildcards: layout.conversation_files(wildcards.task),
+        lambda wildcards: layout.input_files(wildcards.task),
     output:
         directory(f"{layout.run}/own/{{task}}"),
     log:
@@ -180,7 +187,7 @@ if cfg.own.persona.file:
     rule persona:
         """Who the model is, as conversations."""
         input:
-            os.path.expanduser(cfg.own.persona.file),
+            lambda wildcards: layout.input_files(PERSONA),
         output:
             directory(layout.own_conversations(PERSONA)),
         log:
@@ -193,7 +200,7 @@ if cfg.own.persona.file:
         params:
             *settings("persona"),
         message:
-            f"Expanding the persona {cfg.own.persona.file} to {cfg.own.persona.conversations:,} conversations"
+            f"Expanding your persona to {cfg.own.persona.conversations:,} conversations"
         shell:
             "python -m workflow_scripts.persona --out {output:q} --persona {input:q} --settings {params:q}"
             " 2>&1 | tee -i {log:q}"

@@ -28,7 +28,8 @@ rule report:
         f"Writing {layout.run}/report.md"
     shell:
         "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q}"
-        " --tokens {input.tokens:q} --sources {input.sources:q} --config {resources.config:q} --settings {params:q} 2>&1 | tee -i {log:q}"
+        " --tokens {TRAIN_TOKENS:q} {VAL_TOKENS:q} --sources {input.sources:q} --config {resources.config:q}"
+        " --settings {params:q} 2>&1 | tee -i {log:q}"
 
 
 rule publish:
@@ -106,6 +107,8 @@ rule clean:
         [f"{layout.tokens_root}/{text.name}/.progress" for text in layout.texts],
         f"{layout.tokens_root}/.progress",
         f"{layout.run}/own/.progress",
+        f"{layout.world}/.progress",
+        [f"{layout.own_text}/.progress"] if layout.own_text else [],
     message:
         f"Removing the in-progress state of {layout.run}"
     shell:

@@ -52,7 +52,7 @@ rule base_eval:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base_eval --out {output:q} --model {input.model:q}"
-        " --bundle {input.bundle:q} --train-tokens {input.train:q} --val-tokens {input.val:q}"
+        " --bundle {input.bundle:q} --train-tokens {TRAIN_TOKENS:q} --val-tokens {VAL_TOKENS:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 

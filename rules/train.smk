@@ -41,7 +41,7 @@ rule base:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base --out {output:q} --tokenizer {input.tokenizer:q}"
-        " --train-tokens {input.train:q} --val-tokens {input.val:q} --device {resources.device}"
+        " --train-tokens {TRAIN_TOKENS:q} --val-tokens {VAL_TOKENS:q} --device {resources.device}"
         " --device-batch-size {resources.device_batch_size} --prompts {resources.prompts:q}"
         " --execution {resources.execution:q} --wandb {resources.wandb:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from nanochat.config import parse_pairs
-from workflow_scripts.command import add_training, execution, parser, run
+from workflow_scripts.command import add_training, execution, folders, parser, run
 
 
 def main() -> None:
@@ -18,8 +18,8 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--tokenizer", type=Path, required=True)
-    arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
-    arguments.add_argument("--val-tokens", type=Path, nargs="+", required=True)
+    arguments.add_argument("--train-tokens", nargs="+", required=True)
+    arguments.add_argument("--val-tokens", nargs="+", required=True)
     arguments.add_argument("--prompts", type=json.loads, default=[], help="JSON list of prompts for samples.md")
     add_training(arguments)
     given = arguments.parse_args()
@@ -29,8 +29,8 @@ def main() -> None:
             settings,
             out=given.out,
             tokenizer=given.tokenizer,
-            train_tokens=given.train_tokens,
-            val_tokens=given.val_tokens,
+            train_tokens=folders(given.train_tokens),
+            val_tokens=folders(given.val_tokens),
             execution=execution(given),
             world=world,
             sample_prompts=given.prompts,

@@ -6,7 +6,7 @@ python -m workflow_scripts.base_eval --out E --model B --bundle D --train-tokens
 from pathlib import Path
 
 from nanochat.config import parse_pairs
-from workflow_scripts.command import add_device, add_settings, parser, run
+from workflow_scripts.command import add_device, add_settings, folders, parser, run
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--model", type=Path, required=True)
     arguments.add_argument("--bundle", type=Path, required=True)
-    arguments.add_argument("--train-tokens", type=Path, nargs="+", required=True)
-    arguments.add_argument("--val-tokens", type=Path, nargs="+", required=True)
+    arguments.add_argument("--train-tokens", nargs="+", required=True)
+    arguments.add_argument("--val-tokens", nargs="+", required=True)
     add_device(arguments)
     add_settings(arguments)
     given = arguments.parse_args()
@@ -31,8 +31,8 @@ def main() -> None:
             out=given.out,
             model=given.model,
             bundle=given.bundle,
-            train_tokens=given.train_tokens,
-            val_tokens=given.val_tokens,
+            train_tokens=folders(given.train_tokens),
+            val_tokens=folders(given.val_tokens),
             world=world,
             device_batch_size=evaluation_rows(given.device_batch_size, given.model, world),
         )

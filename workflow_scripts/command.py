@@ -3,9 +3,10 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +44,20 @@ def add_device(arguments: argparse.ArgumentParser) -> None:
         metavar="ROWS",
         help="rows per device and micro-batch, or auto: as many as fit the memory",
     )
+
+
+def folders(texts: Sequence[str]) -> list[Path]:
+    """Folders by name; `shard_[00000-00239]` stands for all with numbers in that range."""
+    found: list[Path] = []
+    for text in texts:
+        span = re.search(r"\[(\d+)-(\d+)\]", text)
+        if span is None:
+            found.append(Path(text))
+            continue
+        first, last = span[1], span[2]
+        numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
+        found += [Path(text[: span.start()] + number + text[span.end() :]) for number in numbers]
+    return found
 
 
 def add_training(arguments: argparse.ArgumentParser) -> None:

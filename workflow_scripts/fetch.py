@@ -27,8 +27,8 @@ def main() -> None:
     if given.plan and given.data:
         catalogue = load_catalogue()
         paths = given.plan.paths(catalogue)
-        more = given.plan.token_bytes()
-        check_disk(paths, source=source, data=given.data, catalogue=catalogue, more_bytes=more)
+        more = given.plan.token_bytes_by_folder()
+        check_disk(paths, source=source, data=given.data, catalogue=catalogue, more=more)
     if given.path == "eval_bundle":
         fetch_bundle(source=source, out=given.out, catalogue=load_catalogue())
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from nanochat.config import parse_pairs
-from workflow_scripts.command import add_settings, parser, run
+from workflow_scripts.command import add_settings, folders, parser, run
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--figures", type=Path, required=True)
-    arguments.add_argument("--tokens", type=Path, nargs="*", default=[])
+    arguments.add_argument("--tokens", nargs="*", default=[])
     arguments.add_argument("--sources", type=Path, nargs="*", default=[], help="what was made of the user's own data")
     arguments.add_argument("--config", type=json.loads, default={}, help="configuration of the run, as JSON")
     add_settings(arguments)
@@ -33,7 +33,7 @@ def main() -> None:
         out=given.out,
         figures=given.figures,
         run_folder=given.out.parent,
-        token_folders=given.tokens,
+        token_folders=folders(given.tokens),
         sources=given.sources,
         command=f"snakemake --configfile {configuration} report.md",
     )

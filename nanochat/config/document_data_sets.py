@@ -9,25 +9,34 @@ _HEAD = """# Data sets
 
 Every data set the workflow knows, rendered from `nanochat/config/catalogue.yaml`, which is their only home.
 `data.mixture`, the mixtures of `mid` and `sft`, `rl.task` and `chat_eval.tasks` name them (`docs/config.md`).
-Text, conversations and a persona of your own need no entry here: see the pages on your own data.
+Text, conversations and a persona of your own need no entry here: see [own-data.md](own-data.md).
 
-A file's place is `data/<source>/<file>`. `data.source` says where it comes from:
+A file lies at `data/<place>/<file>`, one place for each source. `data.source` says where files come from:
 
 * `world`: the embedded world, generated on this machine.
 * `hub`: the public hubs, at the commits below. Where that is a branch, the first fetch decides: its commit is
   recorded in `datasets/<owner>/<name>/.revision`, and all later ones keep to it. `HF_ENDPOINT` names another hub,
   `HF_TOKEN` is your token. What your hub cache (`HF_HOME`, `HF_HUB_CACHE`) holds is linked instead of downloaded; with
-  `HF_HUB_OFFLINE=1` it is all there is.
+  `HF_HUB_OFFLINE=1` it is all there is of data sets. (Plain files are not on the hub; they come from their addresses.)
 * an address, `http://…` or `https://…`: a mirror that serves `datasets/<owner>/<name>/resolve/main/<file>`,
-  `files/<name>` and `eval_bundle.zip` below it. It is taken for what it has: a plain file that differs from the digest
-  below is a warning. No token is sent to it.
+  `files/<name>` and `eval_bundle.zip` below it. It is taken for what it has: a plain file of its own, other than the
+  digest below, is a warning, and is kept to from then on. No token is sent to it.
 * a folder laid out like the hub: files are hard-linked, or copied to another file system.
 
-Each download resumes where it was cut off or killed, is tried again with growing pauses where the server is busy or the
-connection breaks, and appears at its place only whole: of the size and digest (SHA-256, or a git blob's SHA-1) that the
-hub states, or the SHA-256 below. A damaged one is fetched again, three times at most. A plain file without a digest is
-trusted the first time; a later fetch that finds another one is an error that says so. Before the first byte of a run,
-the sizes below are compared with the free space.
+Each download resumes where it was cut off or killed, is tried again with growing pauses where the server is busy, the
+connection breaks or hardly a byte comes (fewer than 10 kB in a minute), and appears at its place only whole: of the
+size and digest (SHA-256, or a git blob's SHA-1) that the hub states, or the SHA-256 below. A damaged one is fetched
+again, three times at most. A plain file without a digest is trusted the first time; a later fetch that finds another
+one is an error that says so. Before the first byte of a run, the sizes below are compared with the free space of every
+disk that `data` and the links in it lead to.
+
+What can be known of a file depends on its server. The hub, mirrors that state its digests, and S3 vouch for every byte.
+An ordinary web server states none. A plain file from there is fetched twice, unless it is the one pinned below or the
+one of the first time: the same bytes twice are taken for what the server has, different ones for damage. A data set's
+file from there has to have its announced size, the same ETag (if any) before and after, and the looks of its format; a
+changed byte inside of it cannot be noticed, nor can one in a plain file that a proxy spoils the same way every time.
+For certainty, use the hub, or a mirror that states its digests. Where a server gives no strong ETag either, a download
+that was cut off starts anew, since the rest might be that of another version.
 """
 
 _LAYOUTS = {

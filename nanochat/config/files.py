@@ -7,7 +7,9 @@ from pathlib import Path
 from nanochat.errors import ConfigError
 
 COMPRESSED = (".gz", ".zst")
-JSON_LINES = (".jsonl", ".ndjson", ".json")
+JSON_LINES = (".jsonl", ".ndjson")
+JSON = (*JSON_LINES, ".json")
+"""What may be named. Below a folder `.json` is left alone: most such files are settings, not text."""
 PLAIN_TEXT = (
     ".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".org", ".tex", ".bib", ".html", ".htm", ".xml", ".srt",
     ".csv", ".tsv", ".log", ".py", ".js", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java",
@@ -38,7 +40,7 @@ def content_suffix(path: Path) -> str:
 
 
 def find_files(patterns: Sequence[str], key: str) -> Found:
-    """Files that are named or match a pattern, and text files below a named folder (hidden ones left out).
+    """Files that are named or match a pattern, and text files below a named folder (hidden ones and .json left out).
 
     Args:
         patterns: as the user wrote them; `~` is the home folder.
@@ -61,12 +63,20 @@ def find_files(patterns: Sequence[str], key: str) -> Found:
             root = Path(path.anchor)
             files = {file for file in root.glob(str(path.relative_to(root))) if file.is_file()}
         if not files:
-            state = "holds no text file" if path.is_dir() else "is no file, no folder and matches nothing"
-            raise ConfigError(f"config: {key}: {pattern} {state} (seen from {Path.cwd()})")
+            raise ConfigError(f"config: {key}: {pattern} {_nothing(path)} (seen from {Path.cwd()})")
         found |= files
     if not found:
         raise ConfigError(f"config: {key} is empty; name at least one file or folder there")
     return Found(tuple(sorted(map(str, found))), len(others - found))
+
+
+def _nothing(path: Path) -> str:
+    """What is to be said of a pattern that finds nothing."""
+    if not path.is_dir():
+        return "is no file, no folder and matches nothing"
+    if any(content_suffix(file) == ".json" for file in path.rglob("*.json*")):
+        return f"holds no text file; .json files are read where they are named: write {path / '**' / '*.json'}"
+    return "holds no text file"
 
 
 def _is_hidden(path: Path) -> bool:

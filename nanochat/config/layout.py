@@ -9,18 +9,17 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from nanochat.config.catalogue import Catalogue, Corpus, is_of_world, load_catalogue
+from nanochat.config.catalogue import Catalogue, Corpus, load_catalogue
 from nanochat.config.files import find_files
-from nanochat.config.own import OWN, OWN_CORPUS
-from nanochat.config.plan import FetchPlan
+from nanochat.config.own import OWN, OWN_CORPUS, PERSONA
 from nanochat.config.run import RunConfig
 from nanochat.errors import ConfigError
 
 # English web text has 4.2 to 4.8 characters per token at vocabulary 32,768 to 65,536; 5.3 leaves a margin of 10 %.
 _CHARS_PER_TOKEN = 5.3
-_LEAST_CHARS_PER_TOKEN = 3.5
 _OWN_SHARD_BYTES = 64_000_000
 _UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # size of the text in files of these kinds, about
 
@@ -119,21 +118,37 @@ class Layout:
             made[self.own_text] = f"{self.own_text}/made"
         return {self.data: source} | made
 
-    @property
+    @cached_property
     def own_files(self) -> tuple[str, ...]:
-        """Files of the user's own text.
+        """Files of the user's own text; none where they are gone, which matters only to what is made of them."""
+        try:
+            return find_files(self.config.own.text.files, "own.text.files").files
+        except ConfigError:
+            return ()
 
-        Raises:
-            ConfigError: if there are none.
-        """
-        return find_files(self.config.own.text.files, "own.text.files").files
-
-    @property
+    @cached_property
     def own_shards(self) -> int:
         """Training shards that the user's own text is made into."""
         wanted = self.config.own.text.shards
         size = sum(Path(file).stat().st_size * _UNPACKED.get(Path(file).suffix, 1) for file in self.own_files)
         return wanted or max(1, round(size / _OWN_SHARD_BYTES))
+
+    def input_files(self, name: str) -> tuple[str, ...]:
+        """The user's files that the corpus or task `name` is made of.
+
+        Raises:
+            ConfigError: if there are none, or one has a name that Snakemake cannot handle.
+        """
+        own = self.config.own
+        patterns, key = {
+            OWN: (own.text.files, "own.text.files"),
+            PERSONA: ((own.persona.file or "",), "own.persona.file"),
+        }.get(name) or ((own.conversations[name],), f"own.conversations.{name}")
+        files = find_files(patterns, key).files
+        for file in files:
+            if re.search(r"\{.*\}", file):
+                raise ConfigError(f"config: {key}: {file}: Snakemake takes braces in a name for wildcards; rename it")
+        return files
 
     @property
     def settled(self) -> RunConfig:
@@ -143,17 +158,20 @@ class Layout:
         text = self.config.own.text.model_copy(update={"shards": self.own_shards})
         return self.config.model_copy(update={"own": self.config.own.model_copy(update={"text": text})})
 
-    @property
+    @cached_property
     def texts(self) -> list["Text"]:
-        """The corpora of the pretraining text."""
-        return [self.text(name) for name in self.config.data.shares]
-
-    def text(self, name: str) -> "Text":
-        """One corpus of the pretraining text.
+        """The corpora of the pretraining text.
 
         Raises:
-            ConfigError: if more training shards are asked for than it has.
+            ConfigError: if more training shards are asked for than one has.
         """
+        return [self._text(name) for name in self.config.data.shares]
+
+    def text(self, name: str) -> "Text":
+        """One corpus of the pretraining text."""
+        return next(text for text in self.texts if text.name == name)
+
+    def _text(self, name: str) -> "Text":
         entry = OWN_CORPUS if name == OWN else self.catalogue.corpora[name]
         wanted = self.config.data.train_shards
         if name == OWN:
@@ -180,26 +198,6 @@ class Layout:
             found += text.train_shards if text.name in (OWN, "world") else text.train_shards[:needed]
         return found
 
-    def plan(self, folder: str) -> FetchPlan:
-        """What the run takes from the source of a data folder, and makes of it; nothing for what is made here."""
-        if folder != self.data or self.data == self.world:
-            return FetchPlan()
-        texts = [text for text in self.texts if text.folder == folder]
-        stages = ("mid", "sft", *(["rl"] if self.config.rl.enabled else []), "chat_eval")
-        files = {file for stage in stages for file in self.task_files(stage) if file.startswith(f"{folder}/")}
-        width = 2 if self.config.tokenizer.vocab_size <= 1 << 16 else 4
-        return FetchPlan(
-            files=tuple(file.removeprefix(f"{folder}/") for file in (*sorted(files), self.bundle)),
-            shards={text.name: (text.wanted, text.val) for text in texts},
-            tokens={
-                f"{self.tokens_root}/{text.name}": (
-                    text.wanted + 1,
-                    round(text.entry.shard_chars / _LEAST_CHARS_PER_TOKEN * width),
-                )
-                for text in texts
-            },
-        )
-
     @property
     def tokenizer(self) -> str:
         """The tokenizer, beside the token files made with it; runs with equal settings share it."""
@@ -210,7 +208,7 @@ class Layout:
         """The run's own copy of it."""
         return f"{self.run}/tokenizer"
 
-    @property
+    @cached_property
     def tokens_root(self) -> str:
         """Folder of the token files that this tokenizer makes of these corpora; runs with equal settings share it."""
         key = _key(self.config.tokenizer.model_dump_json(), *self.tokenizer_shards)
@@ -220,6 +218,19 @@ class Layout:
     def tokens(self, corpus: str, index: int) -> str:
         """Token folder of a shard."""
         return f"{self.tokens_root}/{corpus}/shard_{index:05d}"
+
+    @property
+    def train_tokens_ranges(self) -> list[str]:
+        """The same folders as `train_tokens_folders`, a corpus each, short enough for a command line."""
+        return [f"{self.tokens_root}/{text.name}/shard_[{0:05d}-{text.wanted - 1:05d}]" for text in self.texts]
+
+    def version(self, path: str) -> str:
+        """What the catalogue pins of a public file: the commit of its data set, or its digest."""
+        if self.config.data.source != "hub":
+            return ""
+        if path.startswith("datasets/"):
+            return self.catalogue.revision_of(path)
+        return self.catalogue.urls[path].sha256 or ""
 
     @property
     def train_tokens_folders(self) -> list[str]:
@@ -249,14 +260,6 @@ class Layout:
         before = {"mid": "base", "sft": "mid", "rl": "sft"}[stage]
         return self.checkpoint(before)
 
-    def conversation_files(self, name: str) -> tuple[str, ...]:
-        """The user's files of own conversations called `name`.
-
-        Raises:
-            ConfigError: if there are none.
-        """
-        return find_files((self.config.own.conversations[name],), f"own.conversations.{name}").files
-
     def own_conversations(self, name: str) -> str:
         """Folder of the user's own conversations called `name`, checked, or of the expanded persona."""
         return f"{self.run}/own/{name}"
@@ -280,35 +283,6 @@ class Layout:
         tasks = self.catalogue.tasks
         paths = {f"{self.data}/{path}" for name in names if name not in own for path in getattr(tasks[name], split)}
         return sorted(paths) + [self.own_conversations(name) for name in sorted(own)]
-
-    def check(self) -> None:
-        """Say before the first job what cannot be: missing files of the user's own, tasks that the source lacks.
-
-        Raises:
-            ConfigError: naming the key.
-        """
-        assert self.texts
-        config = self.config
-        stages = {"mid.mixture": config.mid.mixture, "sft.mixture": config.sft.mixture}
-        stages |= {"chat_eval.tasks": config.chat_eval.tasks, "rl.task": [config.rl.task] if config.rl.enabled else []}
-        for key, names in stages.items():
-            for name in names:
-                if name in config.own.conversations:
-                    self.conversation_files(name)
-                if name in config.own.tasks:
-                    continue
-                entry = self.catalogue.tasks[name]
-                files = entry.test if key == "chat_eval.tasks" else entry.train
-                if config.data.source == "world" and not all(map(is_of_world, files)):
-                    raise ConfigError(
-                        f"config: {key}: {name} is not in the embedded world; set data.source to hub, a mirror or a "
-                        "folder, or take it out"
-                    )
-                if config.data.source == "hub" and any(path.startswith("datasets/world/") for path in files):
-                    raise ConfigError(f"config: {key}: {name} is of the embedded world, but data.source is hub")
-        persona = config.own.persona.file
-        if persona and not Path(persona).expanduser().is_file():
-            raise ConfigError(f"config: own.persona.file: {persona} does not exist (seen from {Path.cwd()})")
 
     @property
     def artifacts(self) -> list[str]:

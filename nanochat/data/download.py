@@ -6,10 +6,8 @@ a kill (huggingface_hub 2.4), and does not try again when a connection is reset;
 
 import http.client
 import json
-import logging
 import re
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -20,10 +18,9 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from nanochat.data.disk import check_room, full_disk
+from nanochat.data.progress import Progress
 from nanochat.data.retry import RETRIED_STATUS, Patience, Retry, TransientError, waiting_time
 from nanochat.errors import DataError
-
-log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
 
@@ -39,6 +36,8 @@ class Remote:
     """Bytes, where known."""
     digest: str | None = None
     """SHA-256 (64 hex digits) or a git blob's SHA-1 (40), where known. Bytes on disk are continued for it only."""
+    etag: str | None = None
+    """ETag before the first byte, where known."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Of the request. `Authorization` goes to the address's own host, not to one it redirects to."""
 
@@ -70,7 +69,9 @@ def download(remote: Remote, target: Path, retry: Retry | None = None) -> Receiv
     """Download a file to `target`, going on where an earlier call or process was cut off.
 
     The partial file is `target` itself, with a note beside it of what it is a part of: with a known digest it is
-    continued for the same digest; without, the server is asked whether the file changed since (`If-Range`).
+    continued for the same digest; without, by the strong ETag that it had, if the server still has that (`If-Range`,
+    RFC 9110). With neither, every try starts at the first byte: the rest might be that of another version. A date
+    (`Last-Modified`) does not help: it counts whole seconds, and may be the same for two versions.
 
     Raises:
         RefusedError: if the server answers that there is no such file, or that it is not for everyone.
@@ -82,20 +83,21 @@ def download(remote: Remote, target: Path, retry: Retry | None = None) -> Receiv
     note = target.with_name(target.name + ".json")
     _drop_other_content(remote, target, note)
     patience = Patience(remote.name, retry)
-    progress = _Progress(remote.name, _size(target), retry.progress_s)
+    progress = Progress(remote.name, _size(target), retry)
     farthest = _size(target)
     while True:
         try:
-            if remote.size is None or not target.exists() or _size(target) != remote.size:
+            if not (remote.digest and target.exists() and _size(target) == remote.size):
                 _attempt(remote, target, note, retry, progress)
             progress.finish(_size(target))
             return _read_note(note) or Received()
         except TransientError as error:
             reached = _size(target)
-            if reached > farthest:
+            if reached >= farthest + retry.least_bytes:
                 farthest = reached
                 patience.progressed()
-            patience.failed(error, f"{reached:,} bytes are kept in {target}" if reached else "")
+            _drop_other_content(remote, target, note)
+            patience.failed(error, f"{_size(target):,} bytes are kept in {target}" if _size(target) else "")
 
 
 def _size(path: Path) -> int:
@@ -110,14 +112,19 @@ def _read_note(note: Path) -> Received | None:
 
 
 def _drop_other_content(remote: Remote, target: Path, note: Path) -> None:
+    """Remove a partial file that cannot be told to be of the version that the server has now."""
     known = _read_note(note)
     continues = known is not None and (known.digest == remote.digest if remote.digest else known.etag is not None)
     if not continues or (remote.size is not None and _size(target) > remote.size):
-        target.unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
+        _drop(target, note)
 
 
-def _attempt(remote: Remote, target: Path, note: Path, retry: Retry, progress: "_Progress") -> None:
+def _drop(target: Path, note: Path) -> None:
+    target.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
+
+
+def _attempt(remote: Remote, target: Path, note: Path, retry: Retry, progress: Progress) -> None:
     have = _size(target)
     known = _read_note(note)
     request = urllib.request.Request(remote.address, headers={"Accept-Encoding": "identity", "User-Agent": "nanochat"})
@@ -156,8 +163,7 @@ def _judge(remote: Remote, error: urllib.error.HTTPError, target: Path, note: Pa
         total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
         if have and total and int(total[1]) == have and remote.size in (None, have):
             return
-        target.unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
+        _drop(target, note)
         raise TransientError(f"{answered}: the partial file is of another version and is dropped")
     if error.code in RETRIED_STATUS:
         raise TransientError(answered, waiting_time(error.headers))
@@ -168,13 +174,17 @@ def _judge(remote: Remote, error: urllib.error.HTTPError, target: Path, note: Pa
 
 
 def _receive(
-    remote: Remote, answer: http.client.HTTPResponse, target: Path, note: Path, have: int, progress: "_Progress"
+    remote: Remote, answer: http.client.HTTPResponse, target: Path, note: Path, have: int, progress: Progress
 ) -> None:
     if "text/html" in (answer.headers.get("Content-Type") or ""):
         raise TransientError("a web page came instead of the file (the sign-in page of this network?)")
     if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
         raise TransientError(f"the file came as {answer.headers['Content-Encoding']}, expected it as it is")
     begin = have if answer.status == 206 else 0
+    known = _read_note(note)
+    if begin and not remote.digest and known and known.etag != _received(remote, answer.headers).etag:
+        _drop(target, note)  # a server that knows ranges, but not If-Range
+        raise TransientError("the rest of another version came; the partial file is dropped")
     total = _total(remote, answer, begin)
     if remote.size is not None and total is not None and total != remote.size:
         raise ChangedError(f"{remote.name} now has {total:,} bytes, announced were {remote.size:,}")
@@ -259,46 +269,3 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 if key.lower() == "authorization":
                     following.add_unredirected_header(key, value)
         return following
-
-
-class _Progress:
-    """Log lines, whole ones (they go through pipes to files): at the start, every few seconds, at the end."""
-
-    def __init__(self, name: str, have: int, every_s: float) -> None:
-        self._name = name
-        self._resumed = have
-        self._every_s = every_s
-        self._begun = self._last = time.monotonic()
-        self._started = False
-        self._total: int | None = None
-        self._moved = 0
-        self._position = have
-
-    def start(self, begin: int, total: int | None) -> None:
-        self._total = total
-        self._position = begin
-        if not self._started:
-            self._started = True
-            size = f"{total / 1e6:,.1f} MB" if total is not None else "of unknown size"
-            going_on = f", going on at {begin / 1e6:,.1f} MB" if begin else ""
-            log.info("%s: %s%s", self._name, size, going_on)
-        elif begin == 0:
-            self._resumed = 0
-
-    def at(self, position: int) -> None:
-        self._moved += position - self._position
-        self._position = position
-        now = time.monotonic()
-        if now - self._last >= self._every_s:
-            self._last = now
-            share = f" of {self._total / 1e6:,.1f} MB ({position / self._total:.0%})" if self._total else " MB"
-            log.info("%s: %.1f%s, %.1f MB/s", self._name, position / 1e6, share, self._rate(now))
-
-    def _rate(self, now: float) -> float:
-        return self._moved / 1e6 / max(1e-6, now - self._begun)
-
-    def finish(self, size: int) -> None:
-        now = time.monotonic()
-        resumed = f", {self._resumed / 1e6:,.1f} MB were here" if self._resumed else ""
-        seconds = now - self._begun
-        log.info("%s: %.1f MB in %.1f s, %.1f MB/s%s", self._name, size / 1e6, seconds, self._rate(now), resumed)

@@ -13,7 +13,7 @@ from nanochat.data.tokenizer import Tokenizer
 
 _KEPT_CHARACTERS = 64  # longer chunks are rare, and rarely come again
 _KEPT_CHUNKS = 2_000_000
-_PIECE_CHARACTERS = 100_000
+_PIECE_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Memory:
 class BulkEncoder:
     """Encodes batches of texts on several threads, with a memory of the chunks it has seen.
 
-    The ids are those of `Tokenizer.encode`, but for chunks of more than 100,000 characters without a border
+    The ids are those of `Tokenizer.encode`, but for chunks of more than 20,000 characters without a border
     (chunks.py), such as a base64 dump or a book in Chinese: they are encoded in pieces, since their memory would grow
     with them.
 

@@ -4,28 +4,28 @@ A fetched file appears at its place complete and checked, or not at all. Partial
 `<folder of the file>/.partial/<name>/`, outside of what Snakemake deletes after a failed job, so that they resume.
 """
 
-import contextlib
-import fcntl
-import hashlib
 import logging
-import os
 import shutil
-from collections.abc import Iterator
+from functools import partial as given
 from pathlib import Path, PurePosixPath
 
 from nanochat.artifact import digest_file
 from nanochat.config.catalogue import Catalogue
-from nanochat.data.archive import check_zip, unzip
-from nanochat.data.disk import BUNDLE, full_disk
+from nanochat.data.archive import unzip
+from nanochat.data.cache import Cached
+from nanochat.data.disk import BUNDLE
 from nanochat.data.download import ChangedError, Received, RefusedError, Remote, download
-from nanochat.data.remembered import check_digest
+from nanochat.data.placing import alone, link_or_copy, place
+from nanochat.data.remembered import check_digest, remembered_digest
 from nanochat.data.remote import locate
 from nanochat.data.retry import Retry
-from nanochat.data.shards import check_parquet
 from nanochat.data.source import Mirror, Source
+from nanochat.data.verify import content_problem, digest_problem, stated_digest
 from nanochat.errors import DataError
 
 log = logging.getLogger(__name__)
+
+_CONTENT = "content"
 
 
 def fetch(path: str, *, source: Source, out: Path, catalogue: Catalogue, retry: Retry | None = None) -> None:
@@ -44,22 +44,18 @@ def fetch(path: str, *, source: Source, out: Path, catalogue: Catalogue, retry: 
             `out`.
     """
     _check_relative(path)
-    with _alone(out) as (partial, made):
+    with alone(out) as (partial, made):
         if made:
             return
-        temporary = partial.with_name(f"{out.name}.{os.getpid()}.tmp")
-        try:
-            if isinstance(source, Path):
-                _link_or_copy(_in_folder(source, path), temporary)
-                problem = _content_problem(temporary, path)
-                if problem:
-                    raise DataError(f"{path} from {source / path} is damaged: {problem}")
-            else:
-                _bring(path, source, out, partial, catalogue, retry or Retry(), temporary)
-            _sync(temporary)
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if isinstance(source, Path):
+            content = _take(_in_folder(source, path), partial)
+            problem = content_problem(content, path)
+            if problem:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise DataError(f"{path} from {source / path} is damaged: {problem}")
+        else:
+            content = _bring(path, source, out, partial, catalogue, retry or Retry())
+        place(content, out)
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -69,114 +65,81 @@ def fetch_bundle(*, source: Source, out: Path, catalogue: Catalogue, retry: Retr
     Raises:
         DataError: if it is not there, damaged, or holds no core.yaml and eval_data.
     """
-    with _alone(out) as (partial, made):
+    with alone(out) as (partial, made):
         if made:
             return
-        temporary = partial.with_name(f"{out.name}.{os.getpid()}.tmp")
-        archive = partial.with_name(f"{out.name}.{os.getpid()}.zip")
+        unpacked = partial / "unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)  # half of it, from a process that was killed
+        if isinstance(source, Path):
+            unpack = given(_copy_bundle, source, unpacked)
+        else:
+            unpack = given(unzip, _bring(BUNDLE, source, out, partial, catalogue, retry or Retry()), unpacked)
         try:
-            if isinstance(source, Path):
-                folder = source / BUNDLE
-                if not folder.is_dir():
-                    raise DataError(f"{folder} does not exist; expected the folder inside eval_bundle.zip there")
-                shutil.copytree(folder, temporary, copy_function=lambda a, b: _link_or_copy(Path(a), Path(b)))
-            else:
-                _bring(BUNDLE, source, out, partial, catalogue, retry or Retry(), archive)
-                unzip(archive, temporary)
-            root = temporary if (temporary / "core.yaml").is_file() else temporary / BUNDLE
+            unpack()
+            root = unpacked if (unpacked / "core.yaml").is_file() else unpacked / BUNDLE
             if not (root / "core.yaml").is_file() or not (root / "eval_data").is_dir():
                 raise DataError(
                     f"the evaluation bundle from {source} holds no core.yaml beside eval_data/; expected both"
                 )
-            if out.is_dir():
-                shutil.rmtree(out)
-            root.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            archive.unlink(missing_ok=True)
+        except DataError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        place(root, out)
         shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[tuple[Path, bool]]:
-    """The folder for the partial download, held by a lock, and whether another process made `out` meanwhile.
-
-    A killed snakemake leaves its jobs running, and two writers would spoil one partial file.
-    """
-    path = out.parent / ".partial" / f"{out.name}.lock"
-    waited = False
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = path.open("a")
-        except FileNotFoundError:  # another job just removed the empty folder
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            waited = True
-            log.warning("%s is being fetched by another process; waiting for it to end", out)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                break
-        lock.close()  # its holder removed it: the lock of a file without a name keeps nobody out
-    with lock:
-        try:
-            yield path.with_name(out.name), waited and out.exists()
-        finally:
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # other downloads are in there
-                path.parent.rmdir()
-
-
-def _bring(
-    path: str, source: Source, out: Path, partial: Path, catalogue: Catalogue, retry: Retry, target: Path
-) -> None:
-    """Fetch from a server to `target`, again where the content is not what it should be."""
+def _bring(path: str, source: Source, out: Path, partial: Path, catalogue: Catalogue, retry: Retry) -> Path:
+    """Fetch from a server into `partial`, again where the content is not what it should be; the checked file."""
     assert not isinstance(source, Path)
+    content = partial / _CONTENT
+    folder = _data_set_folder(path, out)
+    find = given(locate, path, source=source, folder=folder, catalogue=catalogue, retry=retry)
     pinned = catalogue.urls[path].sha256 if path in catalogue.urls else None
-    content = partial / "content"
-    problem = ""
-    for _ in range(retry.damaged_tries):
-        found = locate(path, source=source, folder=_data_set_folder(path, out), catalogue=catalogue, retry=retry)
-        if isinstance(found, Remote):
-            try:
-                received = download(found, content, retry)
-            except RefusedError as error:
-                hint = "check its address in nanochat/config/catalogue.yaml" if source == "hub" else "add it there"
-                raise DataError(f"{error}; {hint}, or use another data.source") from None
-            except ChangedError as error:
-                shutil.rmtree(partial, ignore_errors=True)
-                problem = str(error)
-                log.warning("%s; fetching it anew", problem)
-                continue
-            problem = _wrong_digest(content, found.digest, received)
+    known = {pinned, remembered_digest(out)}
+    problem, damaged, unconfirmed = "", 0, 0
+    while damaged < retry.damaged_tries:
+        found = find()
+        if isinstance(found, Cached):
+            return _from_cache(path, found, partial)
+        try:
+            received = download(found, content, retry)
+        except RefusedError as error:
+            hint = "check its address in nanochat/config/catalogue.yaml" if source == "hub" else "add it there"
+            raise DataError(f"{error}; {hint}, or use another data.source") from None
+        except ChangedError as error:
+            problem = str(error)
         else:
-            _link_or_copy(found.file, content)
-            problem = _wrong_digest(content, found.digest, Received())
-            if problem:
-                raise DataError(f"{path}: {found.file} in the hub cache {problem}; delete it and run the command again")
-            log.info("%s: taken from the hub cache, %s", path, found.file)
-        if not problem and found.digest is None:
-            problem = _content_problem(content, path)  # without a digest, all that can be told
-        if not problem:
-            break
+            stated = stated_digest(found, received)
+            problem = digest_problem(content, stated) if stated else content_problem(content, path)
+            if not problem and not stated and path.startswith("datasets/"):
+                problem = _change(found, find())
+            elif not problem and not stated and (digest := digest_file(content)) not in known:
+                # Nobody vouches for it: the same bytes twice are the server's file, damage differs from time to time.
+                known.add(digest)
+                unconfirmed += 1
+                if unconfirmed == 1:
+                    log.info("%s: the server states no digest of it; fetching it once more to compare", path)
+                    shutil.rmtree(partial, ignore_errors=True)
+                    continue
+                problem = "is another file than the download before it"
+            if not problem:
+                break
+        damaged += 1
         shutil.rmtree(partial, ignore_errors=True)
-        log.warning("%s %s; fetching it anew", path, problem)
+        log.warning("%s: %s; fetching it anew", path, problem)
     else:
         raise DataError(
-            f"{path}: {retry.damaged_tries} downloads were damaged or changed on the way; the last one {problem}. "
+            f"{path}: {retry.damaged_tries} downloads were damaged or changed on the way; the last one: {problem}. "
             "Something between here and the server alters it, or its publisher replaced it: use a local folder or "
             "another mirror with data.source"
         )
-    problem = _content_problem(content, path)
+    problem = content_problem(content, path)
     if problem:  # though it has the digest its publisher states
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(f"{path} from {_named(source)} is damaged there: {problem}; use another data.source")
     if path in catalogue.urls:
         _check_trust(path, source, out, content, pinned, found, received)
-    content.replace(target)
+    return content
 
 
 def _check_trust(
@@ -184,33 +147,45 @@ def _check_trust(
 ) -> None:
     """Files that no data set vouches for: the catalogue's digest, or else that of the first time."""
     digest = digest_file(content)
-    if pinned is None:
-        size = content.stat().st_size
-        check_digest(out, name=path, digest=digest, size=size, etag=received.etag, address=remote.address)
-    elif isinstance(source, Mirror) and digest != pinned:
+    if digest == pinned:
+        return
+    size = content.stat().st_size
+    check_digest(out, name=path, digest=digest, size=size, etag=received.etag, address=remote.address)
+    if pinned and isinstance(source, Mirror):
         log.warning("%s: the mirror has a file of its own, SHA-256 %s; the catalogue knows %s", path, digest, pinned)
 
 
-def _wrong_digest(file: Path, digest: str | None, received: Received) -> str:
-    """What is wrong with the content, in words; empty if nothing is, as far as the server told its digest."""
-    expected, found = digest, ""
-    if digest and len(digest) == 64:
-        found = digest_file(file)
-    elif digest and len(digest) == 40:
-        found = _hash(file, "sha1", b"blob %d\0" % file.stat().st_size)
-    elif received.server == "AmazonS3" and received.etag and len(received.etag) == 32:
-        expected, found = received.etag, _hash(file, "md5")  # S3's ETag of what was uploaded in one part
-    if found == (expected if found else ""):
+def _change(before: Remote, after: Remote | Cached) -> str:
+    """In words, how a file of which no digest is known changed while it was fetched; empty if it did not."""
+    if isinstance(after, Cached) or (before.size, before.etag) == (after.size, after.etag):
         return ""
-    return f"has the digest {found[:12]}…, the server says {(expected or '')[:12]}…"
+    return f"was replaced while it came ({before.size} bytes, ETag {before.etag}; then {after.size}, {after.etag})"
 
 
-def _hash(file: Path, kind: str, head: bytes = b"") -> str:
-    total = hashlib.new(kind, head, usedforsecurity=False)
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
+def _from_cache(path: str, cached: Cached, partial: Path) -> Path:
+    """A file of the user's hub cache, linked into `partial` and checked."""
+    content = _take(cached.file, partial)
+    problem = digest_problem(content, cached.digest) if cached.digest else ""
+    problem = problem or content_problem(content, path)
+    if problem:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(f"{path}: {cached.file} in the hub cache {problem}; delete it and run the command again")
+    log.info("%s: taken from the hub cache, %s", path, cached.file)
+    return content
+
+
+def _take(file: Path, partial: Path) -> Path:
+    """A file of this machine, linked or copied into `partial` in place of what a download left there."""
+    shutil.rmtree(partial, ignore_errors=True)
+    link_or_copy(file, partial / _CONTENT)
+    return partial / _CONTENT
+
+
+def _copy_bundle(source: Path, target: Path) -> None:
+    folder = source / BUNDLE
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist; expected the folder inside eval_bundle.zip there")
+    shutil.copytree(folder, target, copy_function=link_or_copy)
 
 
 def _data_set_folder(path: str, out: Path) -> Path:
@@ -239,40 +214,3 @@ def _in_folder(source: Path, path: str) -> Path:
         state = "has no such file" if source.is_dir() else "is not a folder"
         raise DataError(f"{path}: {source} {state}; expected a folder laid out like the hub (data.source)")
     return file.resolve()
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link where the file system allows it; a link into a mirror would break when the mirror moves."""
-    source = source.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system, or one that forbids it
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise full_disk(OSError(error.errno, error.strerror, str(target)), str(source), target) from None
-    expected, found = source.stat().st_size, target.stat().st_size
-    if expected != found:
-        raise DataError(f"{target} has {found:,} bytes, {source} has {expected:,}; is the disk full?")
-
-
-def _content_problem(file: Path, path: str) -> str:
-    """What is wrong with a file by its looks, in words; empty if nothing is."""
-    if file.stat().st_size == 0:
-        return "it is empty"
-    try:
-        if path.endswith(".parquet"):
-            check_parquet(file)
-        elif path == BUNDLE:
-            check_zip(file)
-    except DataError as error:
-        return str(error).replace(str(file), path.rpartition("/")[2])
-    return ""
-
-
-def _sync(file: Path) -> None:
-    """On the disk before it has its name: a power cut must not leave a whole name with half a content."""
-    with file.open("rb") as content:
-        os.fsync(content.fileno())

@@ -21,11 +21,10 @@ _CYCLE = 1000  # rows over which the shares are exact, to a thousandth
 
 @dataclass(frozen=True)
 class _Phase:
-    """A stretch of rows with the same corpora: cycles of the same number of rows of each, in ever new orders."""
+    """A stretch of rows from the same corpora: cycles of the same number of rows of each, in ever new orders."""
 
     first: int
     """Row it begins with."""
-    rows: int
     quota: np.ndarray
     """(corpora,) rows of each in a cycle."""
     used: np.ndarray
@@ -44,7 +43,7 @@ def _quota(weights: np.ndarray) -> np.ndarray:
 class MixedRows:
     """Rows of several sources, drawn in shares.
 
-    A source with `epochs` is left once the next cycle would read it more often; the others then share its rows.
+    A source with `epochs` is read so often and no more; the others then share its rows.
 
     Args:
         sources: name → rows of a corpus, all of one sequence length.
@@ -69,47 +68,62 @@ class MixedRows:
 
     def _plan(self, shares: list[CorpusShare], rows: int) -> list[_Phase]:
         weights = np.array([share.weight for share in shares])
-        limits = np.array(
-            [
-                np.inf if share.epochs is None else int(share.epochs * source.rows_per_epoch)
-                for share, source in zip(shares, self._sources)
-            ]
-        )
+        limits = [
+            None if share.epochs is None else round(share.epochs * source.rows_per_epoch)
+            for share, source in zip(shares, self._sources)
+        ]
         used = np.zeros(len(shares), dtype=np.int64)
         phases: list[_Phase] = []
         first = 0
         while first < rows:
+            for number, limit in enumerate(limits):
+                if limit is not None and used[number] >= limit:
+                    weights[number] = 0.0
             if not weights.any():
+                read = ", ".join(f"{name} {count:,}" for name, count in zip(self._names, used))
                 raise DataError(
-                    f"data.mixture: its corpora have {first:,} rows of {self.sequence_length} tokens at most "
-                    f"({', '.join(f'{n} {u:,}' for n, u in zip(self._names, used))}), pretraining reads {rows:,}; "
-                    "raise their epochs, or leave epochs out for one of them"
+                    f"data.mixture: its corpora have {first:,} rows of {self.sequence_length} tokens at most ({read}), "
+                    f"pretraining reads {rows:,}; raise their epochs, or leave epochs out for one of them"
                 )
-            quota = _quota(weights)
-            cycles = int(np.min(np.floor((limits - used)[quota > 0] / quota[quota > 0]), initial=rows // _CYCLE + 1))
-            if cycles:
-                phases.append(_Phase(first, cycles * int(quota.sum()), quota, used.copy()))
-                first += phases[-1].rows
-                used += cycles * quota
-            weights = np.where(limits - used < quota, 0.0, weights)
+            phase = _Phase(first, _quota(weights), used.copy())
+            phases.append(phase)
+            lasts = [
+                self._rows_until(phase, number, limit - int(used[number]))
+                for number, limit in enumerate(limits)
+                if limit is not None and weights[number]
+            ]
+            length = min(lasts, default=rows - first)
+            used = self._read_before(phase, length)[2]
+            first += length
         return phases
 
-    def _cycle_of(self, row: int) -> tuple[np.ndarray, int, np.ndarray]:
-        """Sources of the cycle that holds a row, the row's place in it, and how many of each are read before it."""
-        phase = self._phases[bisect_right(self._starts, row) - 1]
-        cycle, place = divmod(row - phase.first, int(phase.quota.sum()))
-        order = np.random.default_rng([self._seed, phase.first, cycle]).permutation(
-            np.repeat(np.arange(len(phase.quota)), phase.quota)
-        )
-        seen = np.bincount(order[:place], minlength=len(phase.quota))
-        return order, place, phase.used + cycle * phase.quota + seen
+    def _rows_until(self, phase: _Phase, source: int, left: int) -> int:
+        """Rows of a phase before the one that would read a source once more than `left` times."""
+        cycles, rest = divmod(left, int(phase.quota[source]))
+        places = np.flatnonzero(self._order(phase, cycles) == source)
+        return cycles * int(phase.quota.sum()) + int(places[rest])
+
+    def _order(self, phase: _Phase, cycle: int) -> np.ndarray:
+        """Sources of the rows of a cycle."""
+        sources = np.repeat(np.arange(len(phase.quota)), phase.quota)
+        return np.random.default_rng([self._seed, phase.first, cycle]).permutation(sources)
+
+    def _read_before(self, phase: _Phase, row: int) -> tuple[np.ndarray, int, np.ndarray]:
+        """Sources of the cycle that holds row `row` of a phase, its place in it, and how often each was read before."""
+        cycle, place = divmod(row, int(phase.quota.sum()))
+        order = self._order(phase, cycle)
+        return order, place, phase.used + cycle * phase.quota + np.bincount(order[:place], minlength=len(phase.quota))
 
     def _locate(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, its row) of rows start … start + count - 1."""
         found: list[tuple[int, int]] = []
         while len(found) < count:
-            order, place, read = self._cycle_of(start + len(found))
-            for source in order[place : place + count - len(found)].tolist():
+            row = start + len(found)
+            number = bisect_right(self._starts, row) - 1
+            phase = self._phases[number]
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else self.rows_per_epoch
+            order, place, read = self._read_before(phase, row - phase.first)
+            for source in order[place : place + min(end, start + count) - row].tolist():
                 found.append((source, int(read[source])))
                 read[source] += 1
         return found
@@ -133,7 +147,8 @@ class MixedRows:
 
     def epochs(self) -> dict[str, float]:
         """Name → how often the corpus is read in all rows."""
-        _, _, read = self._cycle_of(self.rows_per_epoch)
+        last = self._phases[-1]
+        _, _, read = self._read_before(last, self.rows_per_epoch - last.first)
         return {
             name: float(rows / source.rows_per_epoch) for name, rows, source in zip(self._names, read, self._sources)
         }

@@ -36,26 +36,45 @@ def remember_commit(folder: Path, commit: str) -> str:
     return read_commit(folder) or commit
 
 
+def remembered_digest(out: Path) -> str | None:
+    """SHA-256 of the file that the first fetch to `out` saw, where nobody pins it; None before the first.
+
+    Raises:
+        DataError: if the record is damaged.
+    """
+    record = _record(out)
+    return _read(record)[0] if record.exists() else None
+
+
 def check_digest(out: Path, *, name: str, digest: str, size: int, etag: str | None, address: str) -> None:
     """Compare a file that nobody pins with what the first fetch of it saw, or record it as the first.
 
     Raises:
         DataError: if it is another file than the first time.
     """
-    record = out.with_name(f".{out.name}.origin.json")
+    record = _record(out)
     seen = {"sha256": digest, "bytes": size, "etag": etag, "address": address}
     _write_first(record, json.dumps(seen | {"fetched": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n")
-    try:
-        first: dict[str, Any] = json.loads(record.read_text())
-        trusted, when = first["sha256"], first["fetched"]
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{record} is damaged; delete it to trust the file as it is fetched next") from None
+    trusted, when = _read(record)
     if trusted != digest:
         raise DataError(
             f"{name}: {address} now has another file than on {when}: SHA-256 {digest}, then {trusted}. To take the new "
             f"one, delete {record} and run the same command again; to keep to the old one, use a folder that has it "
             "with data.source"
         )
+
+
+def _record(out: Path) -> Path:
+    return out.with_name(f".{out.name}.origin.json")
+
+
+def _read(record: Path) -> tuple[str, str]:
+    """Digest and time of the first fetch."""
+    try:
+        first: dict[str, Any] = json.loads(record.read_text())
+        return first["sha256"], first["fetched"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{record} is damaged; delete it to trust the file as it is fetched next") from None
 
 
 def _write_first(record: Path, text: str) -> None:

@@ -1,14 +1,13 @@
 """Where a file of the catalogue lies on the hub, on a mirror of it, or already in the user's hub cache."""
 
 import logging
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nanochat.config.catalogue import Catalogue
+from nanochat.data.cache import DIGEST, Cached, find_cached, held_by_cache, is_offline, wanted_revision
 from nanochat.data.download import Remote
-from nanochat.data.remembered import COMMIT, read_commit, remember_commit
+from nanochat.data.remembered import COMMIT, remember_commit
 from nanochat.data.retry import RETRIED_STATUS, Patience, Retry, TransientError, waiting_time
 from nanochat.data.source import Mirror
 from nanochat.errors import DataError
@@ -18,17 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _WAYS_OUT = "use a local folder or a mirror with data.source"
-
-
-@dataclass(frozen=True)
-class Cached:
-    """A file in the user's hub cache (`HF_HOME`, `HF_HUB_CACHE`)."""
-
-    file: Path
-    digest: str | None
-    """SHA-256, or a git blob's SHA-1, that the content must have; None where the cache does not tell."""
 
 
 def locate(
@@ -56,12 +45,11 @@ def locate(
     if isinstance(source, Mirror):
         return _Hub(path, repository, file, retry, source.address).remote("main")
     hub = _Hub(path, repository, file, retry, None)
-    pin = catalogue.revision_of(path)
-    revision = pin if COMMIT.fullmatch(pin) else read_commit(folder) or pin
-    cached = hub.cached(revision)
-    if cached is not None and (COMMIT.fullmatch(revision) or hub.offline):
+    revision = wanted_revision(path, folder, catalogue)
+    cached = held_by_cache(path, folder, catalogue)
+    if cached is not None:
         return cached
-    if hub.offline:
+    if is_offline():
         raise DataError(
             f"{path}: HF_HUB_OFFLINE is set, and the hub cache does not hold it at revision {revision}; unset the "
             f"variable, or {_WAYS_OUT}"
@@ -69,7 +57,7 @@ def locate(
     if not COMMIT.fullmatch(revision):
         commit = hub.metadata(revision).commit_hash
         revision = remember_commit(folder, commit) if commit and COMMIT.fullmatch(commit) else revision
-        return hub.cached(revision) or hub.remote(revision)
+        return find_cached(path, revision) or hub.remote(revision)
     return hub.remote(revision)
 
 
@@ -85,7 +73,7 @@ def _plain(path: str, source: Literal["hub"] | Mirror, catalogue: Catalogue) -> 
 
 
 class _Hub:
-    """What huggingface_hub knows of one file: its address, token, digest, size, and place in the cache."""
+    """What huggingface_hub knows of one file: its address, token, digest and size."""
 
     def __init__(self, path: str, repository: str, file: str, retry: Retry, endpoint: str | None) -> None:
         try:
@@ -100,21 +88,6 @@ class _Hub:
         self._endpoint = endpoint
         # The user's token is the hub's business (HF_ENDPOINT included), not any mirror's.
         self._token = False if endpoint else None
-
-    @property
-    def offline(self) -> bool:
-        """Whether the user set HF_HUB_OFFLINE."""
-        return bool(self._library.constants.HF_HUB_OFFLINE)
-
-    def cached(self, revision: str) -> Cached | None:
-        """The file in the user's cache, with the digest that its place there promises."""
-        found = self._library.try_to_load_from_cache(
-            self._repository, self._file, repo_type="dataset", revision=revision
-        )
-        if not isinstance(found, str):
-            return None
-        blob = Path(found).resolve()
-        return Cached(blob, blob.name if _DIGEST.fullmatch(blob.name) else None)
 
     def address(self, revision: str) -> str:
         """Of the file at that revision."""
@@ -131,7 +104,8 @@ class _Hub:
             name=self._path,
             address=self.address(revision),
             size=metadata.size,
-            digest=metadata.etag if metadata.etag and _DIGEST.fullmatch(metadata.etag) else None,
+            digest=metadata.etag if metadata.etag and DIGEST.fullmatch(metadata.etag) else None,
+            etag=metadata.etag,
             headers=build_hf_headers(token=self._token, library_name="nanochat"),
         )
 

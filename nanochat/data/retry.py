@@ -22,7 +22,7 @@ class Retry:
     """How often and after what pauses a server is asked again."""
 
     attempts: int = 6
-    """Tries in a row that bring no new byte before giving up."""
+    """Tries in a row that bring fewer than `least_bytes` new bytes before giving up."""
     first_pause_s: float = 1.0
     """Pause after the first of them; doubled each time."""
     longest_pause_s: float = 60.0
@@ -33,6 +33,10 @@ class Retry:
     """Pauses are lengthened by a random share up to this, so that parallel downloads don't come back at once."""
     timeout_s: float = 30.0
     """Longest silence of the server."""
+    least_bytes: int = 10_000
+    """Fewest bytes in `least_window_s` for a transfer to count as one; below, it is broken off and tried again."""
+    least_window_s: float = 60.0
+    """Time in which `least_bytes` must come."""
     damaged_tries: int = 3
     """Downloads of a file whose content turns out wrong before giving up."""
     progress_s: float = 5.0
@@ -74,7 +78,7 @@ class Patience:
         if self._failures >= self._retry.attempts:
             kept = f"{left}; " if left else ""
             raise DataError(
-                f"{self._what}: {reason} ({kept}{self._retry.attempts} tries without a new byte); run the same command "
+                f"{self._what}: {reason} ({kept}{self._retry.attempts} tries without progress); run the same command "
                 "again to go on, or use a local folder or a mirror with data.source"
             ) from None
         if reason.wait_s is not None:

@@ -21,12 +21,27 @@ log = logging.getLogger(__name__)
 
 REASONS = ("null", "empty", "not_utf8")
 """Why a document is left out: no value; nothing but blanks; bytes that are no UTF-8."""
-_FETCH_AGAIN = "delete it and fetch it again"
 _REMEMBERED = 20
 _BATCH_BYTES = 8 << 20
 _BUFFER_BYTES = 1 << 20  # compressed bytes read at a time: a row group may be larger than the memory
 _SLICES = 16  # in a batch, of rows of average length: few rows beside a huge document
 _SLICE_ROWS = 512  # averages do not know how often a document repeats in a row group with a dictionary
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How errors speak of a file."""
+
+    name: Path | None = None
+    """What it is called, where that is not where it lies."""
+    missing: str = "rerun snakemake to fetch it"
+    damaged: str = "delete it and fetch it again"
+    column: str = "expected a shard of text"
+    """What to do about a column that is missing or not text."""
+
+
+FETCHED = Wording()
+"""A shard of the hub."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +77,22 @@ class ShardStats:
         return {"skipped": dict(self.skipped), "problems": [vars(problem).copy() for problem in self.problems]}
 
 
-def check_parquet(path: Path) -> pq.FileMetaData:
+def check_parquet(path: Path, wording: Wording = FETCHED) -> pq.FileMetaData:
     """Read the footer of a parquet file and check that the columns it lists fit into the file.
 
     Raises:
         DataError: if the file is missing, truncated or no parquet file.
     """
+    name = wording.name or path
     if not path.is_file():
-        raise DataError(f"{path} does not exist; rerun snakemake to fetch it")
+        raise DataError(f"{name} does not exist; {wording.missing}")
     size = path.stat().st_size
     try:
         metadata = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path} ({size:,} bytes) has no readable Parquet footer, so it is truncated or damaged "
-            f"({_first_line(error)}); {_FETCH_AGAIN}"
+            f"{name} ({size:,} bytes) has no readable Parquet footer, so it is truncated or damaged "
+            f"({_first_line(error)}); {wording.damaged}"
         ) from None
     for group in range(metadata.num_row_groups):
         for number in range(metadata.num_columns):
@@ -84,8 +100,8 @@ def check_parquet(path: Path) -> pq.FileMetaData:
             begin = column.dictionary_page_offset or column.data_page_offset
             if begin + column.total_compressed_size > size:
                 raise DataError(
-                    f"{path} has {size:,} bytes, but column {column.path_in_schema} of row group {group} ends at byte "
-                    f"{begin + column.total_compressed_size:,}: the file is damaged; {_FETCH_AGAIN}"
+                    f"{name} has {size:,} bytes, but column {column.path_in_schema} of row group {group} ends at byte "
+                    f"{begin + column.total_compressed_size:,}: the file is damaged; {wording.damaged}"
                 )
     return metadata
 
@@ -142,7 +158,7 @@ def text_batches(
 def _kept(path: Path, column: str, stats: ShardStats, batch_bytes: int) -> Iterator[pa.LargeStringArray]:
     """The documents of each slice that are kept; counts the others, and warns of them at the end."""
     own = ShardStats()  # `stats` may have seen other shards
-    for row, values in _slices(path, column, batch_bytes):
+    for row, values in row_slices(path, column, batch_bytes):
         array, left_out = _sort_out(values)
         for index, reason in left_out:
             own.skip(row + index + 1, reason)
@@ -156,54 +172,70 @@ def _kept(path: Path, column: str, stats: ShardStats, batch_bytes: int) -> Itera
         log.warning("%s: documents left out: %s; the first are rows %s%s", path, counts, rows, more)
 
 
-def _slices(path: Path, column: str, batch_bytes: int) -> Iterator[tuple[int, pa.Array]]:
-    """(rows before, values as large_binary) of some rows after the other."""
-    metadata = check_parquet(path)
+def row_slices(
+    path: Path, column: str = "text", batch_bytes: int = _BATCH_BYTES, wording: Wording = FETCHED
+) -> Iterator[tuple[int, pa.LargeBinaryArray]]:
+    """All rows of a column of strings, some at a time: the one way in which text is read from parquet files.
+
+    Args:
+        path: parquet file.
+        column: its column of strings, in any of Arrow's layouts.
+        batch_bytes: a slice has a sixteenth of it where rows are of average length, and at least one row.
+        wording: of errors.
+
+    Yields:
+        (rows before, values): the bytes of each row, or null; whether they are UTF-8 is not checked.
+
+    Raises:
+        DataError: if the file is truncated, the column is missing or not text, or a row group cannot be decoded or ends
+            before its last row.
+    """
+    metadata = check_parquet(path, wording)
+    name = wording.name or path
     row = 0
     with pq.ParquetFile(path, metadata=metadata, buffer_size=_BUFFER_BYTES, page_checksum_verification=True) as file:
-        number = _check_column(path, file, column)
+        number = _check_column(file, column, wording, name)
         for index in range(metadata.num_row_groups):
             group = metadata.row_group(index)
             end = row + group.num_rows
-            place = f"row group {index} of {metadata.num_row_groups} (rows {row + 1:,} to {end:,})"
+            place = f"{name}: row group {index} of {metadata.num_row_groups} (rows {row + 1:,} to {end:,})"
             average = group.column(number).total_uncompressed_size // max(1, group.num_rows)
             rows = min(_SLICE_ROWS, max(1, batch_bytes // (_SLICES * max(1, average))))
             batches = file.iter_batches(rows, row_groups=[index], columns=[column], use_threads=False)
-            while (values := _next(batches, f"{path}: {place}", row)) is not None:
+            while (values := _next(batches, place, row, wording)) is not None:
                 yield row, values
                 row += len(values)
             if row != end:
-                raise DataError(f"{path}: {place} ends before row {row + 1:,}: the file is damaged; {_FETCH_AGAIN}")
+                raise DataError(f"{place} ends before row {row + 1:,}: the file is damaged; {wording.damaged}")
 
 
-def _next(batches: Iterator[pa.RecordBatch], place: str, row: int) -> pa.LargeBinaryArray | None:
+def _next(batches: Iterator[pa.RecordBatch], place: str, row: int, wording: Wording) -> pa.LargeBinaryArray | None:
     try:
         batch = next(batches, None)
         return None if batch is None else _binary(batch.column(0))
     except MemoryError as error:
         raise DataError(
             f"{place} does not fit the memory at row {row + 1:,} ({_first_line(error)}): pages of a parquet file are "
-            "read whole; free memory, write the file with smaller pages or, if its documents are short, fetch it again"
+            "read whole; free memory or write the file with smaller pages; if its documents are short, it is damaged: "
+            f"{wording.damaged}"
         ) from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{place} cannot be read: row {row + 1:,} or one after it ({_first_line(error)}); the file is damaged: "
-            f"{_FETCH_AGAIN}"
+            f"{wording.damaged}"
         ) from None
 
 
-def _check_column(path: Path, file: pq.ParquetFile, column: str) -> int:
+def _check_column(file: pq.ParquetFile, column: str, wording: Wording, name: Path) -> int:
     """Number of the column, which must hold text."""
     schema = file.schema_arrow
     if schema.names.count(column) != 1:
         found = "no column" if column not in schema.names else "more than one column"
-        raise DataError(
-            f"{path} has {found} {column!r}, it has {', '.join(schema.names) or 'none'}; expected a shard of text"
-        )
+        raise DataError(f"{name} has {found} {column!r}, it has {', '.join(schema.names) or 'none'}; {wording.column}")
     kind = schema.field(column).type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-        raise DataError(f"{path}: column {column!r} is of type {kind}, expected string; expected a shard of text")
+        raise DataError(f"{name}: column {column!r} is of type {kind}, expected string; {wording.column}")
     return next(n for n in range(file.metadata.num_columns) if file.metadata.schema.column(n).path == column)
 
 

@@ -5,6 +5,7 @@ The special and unused tokens are entries of the BPE vocabulary that no merge re
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -40,6 +41,8 @@ _MIN_FREQUENCY = 2  # a pair seen once says nothing about the language
 _TRAINING_BATCH = 4096
 _PIECES_APART = 256
 _GROUP_CHARACTERS = 100_000
+_GROUPS_AT_ONCE = 16
+_LONGEST_WORD = 64
 
 
 def split_pattern(max_digits: int) -> str:
@@ -60,6 +63,11 @@ def split_pattern(max_digits: int) -> str:
             r"\s+",
         )
     )
+
+
+def splitter(settings: TokenizerSettings) -> pre_tokenizers.PreTokenizer:
+    """Splits texts into the units that merges never cross."""
+    return pre_tokenizers.Split(Regex(split_pattern(settings.max_digits)), behavior="isolated")
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -106,7 +114,7 @@ class Tokenizer:
         Raises:
             DataError: if there is no text at all.
         """
-        counter = WordCounter()
+        counter = WordCounter(splitter(settings))
         counter.count(pa.array(batch, pa.large_string()) for batch in _batches(texts))
         return cls.learn(counter, settings)
 
@@ -122,8 +130,7 @@ class Tokenizer:
         """
         if not counter.characters:
             raise DataError("tokenizer: there is no text to train on; expected at least one document in the shards")
-        split = pre_tokenizers.Split(Regex(split_pattern(settings.max_digits)), behavior="isolated")
-        words = counter.words(split)
+        words = counter.words()
         text = pa.array(words, pa.large_string())
         learned = settings.vocab_size - len(SPECIAL_TOKENS)
         names, merges = learn_merges(
@@ -141,7 +148,7 @@ class Tokenizer:
             vocabulary[name] = len(vocabulary)
         core = tokenizers.Tokenizer(models.BPE(vocabulary, [(tokens[left], tokens[right]) for left, right in merges]))
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        core.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        core.pre_tokenizer = pre_tokenizers.Sequence([splitter(settings), byte_level])
         core.decoder = decoders.ByteLevel()
         return cls(core)
 
@@ -190,11 +197,27 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; the names of special tokens in it are plain text."""
-        return self._core.encode(text, add_special_tokens=False).ids
+        try:
+            return self._core.encode(text, add_special_tokens=False).ids
+        except TypeError:  # half of a surrogate pair, as broken JSON may hold: the library takes it for no string
+            return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts, on all cores the process may use."""
-        return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
+        try:
+            return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except TypeError:
+            return [self.encode(text) for text in texts]
+
+    def encode_bytes(self, content: bytes) -> list[int]:
+        """Token ids of any bytes: UTF-8 as text, what is none byte by byte; `decode_bytes` gives them back."""
+        ids: list[int] = []
+        for part in re.split("([\udc80-\udcff])", content.decode("utf-8", "surrogateescape")):
+            if len(part) == 1 and "\udc80" <= part <= "\udcff":
+                ids.append(int(self._id_of_byte[ord(part) - 0xDC00]))
+            elif part:
+                ids += self._core.encode(part, add_special_tokens=False).ids
+        return ids
 
     @cached_property
     def _merger(self) -> Merger:
@@ -224,9 +247,10 @@ class Tokenizer:
         Returns:
             All ids, one piece after the other, and (pieces,) int64 how many each has.
         """
-        is_one_word = ONE_WORD.fullmatch
-        whole = [place for place, piece in enumerate(pieces) if is_one_word(piece)]
-        rest = [place for place, piece in enumerate(pieces) if not is_one_word(piece)]
+        # Merging goes on for as many rounds as the longest word has merges: long ones are for the library.
+        is_word = [len(piece) <= _LONGEST_WORD and ONE_WORD.fullmatch(piece) is not None for piece in pieces]
+        whole = np.flatnonzero(np.array(is_word, dtype=bool)).tolist()
+        rest = np.flatnonzero(~np.array(is_word, dtype=bool)).tolist()
         parts = [
             (whole, self._merge_words([pieces[place] for place in whole], kind)),
             (rest, self._encode_others([pieces[place] for place in rest], kind)),
@@ -262,8 +286,13 @@ class Tokenizer:
         """`encode_apart` of anything."""
         if not pieces:
             return np.empty(0, dtype=kind), np.empty(0, dtype=np.int64)
-        encoded = self._core.encode_batch_fast(list(_groups(pieces)), is_pretokenized=True, add_special_tokens=False)
-        ids = np.concatenate([np.array(encoding.ids, dtype=kind) for encoding in encoded])
+        found: list[np.ndarray] = []
+        groups = _groups(pieces)
+        # Few at a time: the library keeps a hundred bytes and more for each token.
+        while some := list(islice(groups, _GROUPS_AT_ONCE)):
+            encoded = self._core.encode_batch_fast(some, is_pretokenized=True, add_special_tokens=False)
+            found += [np.array(encoding.ids, dtype=kind) for encoding in encoded]
+        ids = np.concatenate(found)
         # A piece ends where its bytes do.
         piece_ends = np.cumsum(pc.binary_length(pa.array(pieces, pa.large_string())).to_numpy())
         ends = 1 + np.searchsorted(np.cumsum(self.token_bytes[ids]), piece_ends)

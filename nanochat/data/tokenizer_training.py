@@ -13,28 +13,53 @@ from nanochat.artifact import Manifest, Workspace
 from nanochat.config import TokenizerSettings
 from nanochat.config.stages import TokenizerStage
 from nanochat.data.shards import ShardStats, text_batches
-from nanochat.data.tokenizer import Tokenizer
+from nanochat.data.tokenizer import Tokenizer, splitter
 from nanochat.data.words import WordCounter
 
 log = logging.getLogger(__name__)
+
+_BATCH_BYTES = 8 << 20
 
 
 def training_batches(
     shards: Sequence[Path], settings: TokenizerSettings, stats: ShardStats
 ) -> Iterator[pa.LargeStringArray]:
-    """Documents of the shards in order, cut to `document_chars`, until `max_chars` characters are given out."""
-    left = settings.max_chars
+    """Documents cut to `document_chars`, until `max_chars` characters are given out.
+
+    Shards of one corpus (folder) are read in order. Of several corpora each gives an equal part, as far as it goes: a
+    small one is not drowned, nor left out because the first fills `max_chars`.
+    """
+    folders: dict[Path, list[Path]] = {}
     for shard in shards:
-        for batch in text_batches(shard, stats=stats):
-            texts = pc.utf8_slice_codeunits(batch, 0, settings.document_chars)
-            ends = np.cumsum(pc.utf8_length(texts).to_numpy())
-            if ends[-1] >= left:
-                last = int(np.searchsorted(ends, left))
-                rest = left - (int(ends[last - 1]) if last else 0)
-                yield pa.concat_arrays([texts[:last], pc.utf8_slice_codeunits(texts[last : last + 1], 0, rest)])
-                return
-            left -= int(ends[-1])
-            yield texts
+        folders.setdefault(shard.parent, []).append(shard)
+    # Batches small enough that the parts can be equal.
+    size = _BATCH_BYTES if len(folders) == 1 else min(_BATCH_BYTES, settings.max_chars // (16 * len(folders)) + 1)
+    readers = {folder: _cut_documents(own, settings, stats, size) for folder, own in folders.items()}
+    given = dict.fromkeys(readers, 0)
+    left = settings.max_chars
+    while readers and left:
+        folder = min(readers, key=lambda one: given[one])
+        batch = next(readers[folder], None)
+        if batch is None:
+            del readers[folder]
+            continue
+        ends = np.cumsum(pc.utf8_length(batch).to_numpy())
+        if ends[-1] > left:
+            last = int(np.searchsorted(ends, left))
+            rest = left - (int(ends[last - 1]) if last else 0)
+            yield pa.concat_arrays([batch[:last], pc.utf8_slice_codeunits(batch[last : last + 1], 0, rest)])
+            return
+        left -= int(ends[-1])
+        given[folder] += int(ends[-1])
+        yield batch
+
+
+def _cut_documents(
+    shards: Sequence[Path], settings: TokenizerSettings, stats: ShardStats, batch_bytes: int
+) -> Iterator[pa.LargeStringArray]:
+    for shard in shards:
+        for batch in text_batches(shard, stats=stats, batch_bytes=batch_bytes):
+            yield pc.utf8_slice_codeunits(batch, 0, settings.document_chars)
 
 
 def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path], threads: int = 1) -> Manifest:
@@ -51,7 +76,7 @@ def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path], threads:
             return workspace.promote()
         begin = time.perf_counter()
         stats = ShardStats()
-        counter = WordCounter()
+        counter = WordCounter(splitter(settings.tokenizer))
         counter.count(training_batches(shards, settings.tokenizer, stats), threads)
         counted = time.perf_counter()
         tokenizer = Tokenizer.learn(counter, settings.tokenizer)
@@ -69,7 +94,7 @@ def run(settings: TokenizerStage, *, out: Path, shards: Sequence[Path], threads:
             metrics={
                 "vocab_size": tokenizer.vocab_size,
                 "unused_tokens": tokenizer.unused,
-                "documents": stats.documents,
+                "documents": counter.documents,
                 "characters": counter.characters,
                 "forgotten": counter.forgotten,
                 "skipped": stats.skipped,

@@ -15,7 +15,9 @@ NOT_RECORDED = "not recorded"
 _SHARD_ROWS = 12  # more shards than this are shown in sums only
 _PLACES = 20
 _ROLES = ("training", "validation", "")
+_WITHOUT_LOSS = ("persona",)  # makes its conversations itself: there is nothing that it could leave out
 _REASON_CHARS = 120
+_ALONE = "Files of other kinds left alone"
 
 
 def _known(text: str) -> str:
@@ -24,12 +26,10 @@ def _known(text: str) -> str:
 
 def shards(run: Run) -> str:
     """Documents, tokens and bytes of the token files, and what was left out, by shard or in sums."""
-    base = run.artifacts["base"].manifest
     groups: dict[tuple[str, str], list[tuple[str, Manifest]]] = {}
-    for role in _ROLES:
-        for name, manifest in run.tokens:
-            if _role(base, manifest) == role:
-                groups.setdefault((role, name.rpartition("/")[0]), []).append((name, manifest))
+    for role, members in _by_role(run).items():
+        for name, manifest in members:
+            groups.setdefault((role, name.rpartition("/")[0]), []).append((name, manifest))
     rows = []
     for (role, corpus), members in groups.items():
         if len(run.tokens) <= _SHARD_ROWS:
@@ -42,11 +42,16 @@ def shards(run: Run) -> str:
     return markdown(rows, ("Shard", "Used for", "Left out"))
 
 
-def _role(base: Manifest | None, tokens: Manifest) -> str:
-    names = [name for name, digest in base.inputs.items() if digest == tokens.digest] if base else []
-    if not names:
-        return ""
-    return "validation" if any(name.startswith("val") for name in names) else "training"
+def _by_role(run: Run) -> dict[str, list[tuple[str, Manifest]]]:
+    """Role in pretraining → token files, in the order of the run."""
+    base = run.artifacts["base"].manifest
+    inputs = base.inputs.items() if base else ()
+    roles = {digest: "training" for _, digest in inputs}
+    roles |= {digest: "validation" for name, digest in inputs if name.startswith("val")}
+    found: dict[str, list[tuple[str, Manifest]]] = {role: [] for role in _ROLES}
+    for name, manifest in run.tokens:
+        found[roles.get(manifest.digest, "")].append((name, manifest))
+    return found
 
 
 def _shard_row(name: str, role: str, manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -70,9 +75,11 @@ def _sum(manifests: Sequence[Manifest], key: str) -> float | None:
 
 
 def left_out(manifests: Iterable[Manifest]) -> dict[str, float] | None:
-    """Documents left out, by reason; None where a manifest does not say."""
+    """Documents left out, by reason; None where a manifest that should say does not."""
     reasons: dict[str, float] = {}
     for manifest in manifests:
+        if manifest.stage in _WITHOUT_LOSS:
+            continue
         recorded = manifest.metrics.get("skipped")
         if not isinstance(recorded, dict):
             return None
@@ -106,8 +113,8 @@ def places(run: Run) -> list[str]:
         for name, manifest in made
         for entry in _entries(manifest.metrics.get("problems"))
     ][:_PLACES]
-    reasons = left_out(manifest for _, manifest in made) or {}
-    others = sum(reasons.values()) - len(rows)
+    known = (left_out([manifest]) or {} for _, manifest in made)  # one that does not say hides no other
+    others = sum(sum(reasons.values()) for reasons in known) - len(rows)
     if others > 0:
         rows.append(f"and {count(others)} more" if rows else f"{count(others)} documents whose rows are {NOT_RECORDED}")
     return broken + rows
@@ -124,20 +131,26 @@ def _shortened(reason: Any) -> str:
 
 def sources(run: Run) -> str:
     """What became of the user's own files."""
-    rows = []
-    for name, manifest in run.sources:
-        metrics = manifest.metrics
-        kind = "conversations" if "conversations" in metrics else "documents"
-        rows.append(
-            {
-                "Own data": manifest.stage.removeprefix("own_") or name,
-                "Kept": _amount(metrics.get(kind), kind),
-                "Copies left out": _known(count(metrics.get("duplicates"))),
-                "Others left out": in_words(left_out([manifest])),
-                "Damaged files": _known(count(_length(metrics.get("damaged_files")))),
-            }
-        )
+    rows = [_source_row(name, manifest) for name, manifest in run.sources]
+    if all(row[_ALONE] in (MISSING, "0") for row in rows):
+        rows = [{column: text for column, text in row.items() if column != _ALONE} for row in rows]
     return markdown(rows, ("Own data", "Kept", "Others left out"))
+
+
+def _source_row(name: str, manifest: Manifest) -> dict[str, str]:
+    metrics = manifest.metrics
+    kind = "conversations" if "conversations" in metrics else "documents"
+    row = {
+        "Own data": manifest.stage.removeprefix("own_") or name,
+        "Kept": _amount(metrics.get(kind), kind),
+        "Copies left out": _known(count(metrics.get("duplicates"))),
+        "Others left out": in_words(left_out([manifest])),
+        "Damaged files": _known(count(_length(metrics.get("damaged_files")))),
+        _ALONE: count(metrics.get("files_left_alone")),
+    }
+    if manifest.stage in _WITHOUT_LOSS:
+        row |= dict.fromkeys(("Copies left out", "Others left out", "Damaged files"), MISSING)
+    return row
 
 
 def _length(value: Any) -> int | None:
@@ -170,8 +183,8 @@ def _tokenizer(run: Run, stage: Artifact) -> dict[str, str]:
 
 
 def _base(run: Run, stage: Artifact) -> dict[str, str]:
-    training = [manifest for _, manifest in run.tokens if _role(stage.manifest, manifest) == "training"]
-    held_out = [manifest for _, manifest in run.tokens if _role(stage.manifest, manifest) == "validation"]
+    roles = _by_role(run)
+    training, held_out = ([manifest for _, manifest in roles[role]] for role in ("training", "validation"))
     tokens = _sum(training, "tokens")
     of_it = f" ({scaled(tokens, 'tokens')})" if tokens is not None else ""
     return {
@@ -227,14 +240,16 @@ def mixture(run: Run) -> str:
             recorded = parts.get(f"train/{task}") if isinstance(parts, dict) else None
             row = rows.setdefault(task, {"Task": task})
             row[f"In {stage}"] = _amount(recorded, "conversations")
-            row[f"Passes in {stage}"] = _passes(entry)
+            row[f"Passes in {stage}"] = _passes(artifact.metrics.get("passes"), task, entry)
     columns = dict.fromkeys(name for stage in ("mid", "sft") for name in ("Task", f"In {stage}", f"Passes in {stage}"))
     return markdown([dict.fromkeys(columns, MISSING) | row for row in rows.values()], ("Task",))
 
 
-def _passes(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return MISSING
-    cap = number(entry.get("max_items"))
-    passes = f"{number(entry.get('epochs')) or 1.0:g}"
+def _passes(recorded: Any, task: str, entry: Any) -> str:
+    """Passes as they were made: with weights, the `epochs` of the config are only the most there may be."""
+    made = number(recorded.get(task)) if isinstance(recorded, dict) else None
+    if made is None:
+        return NOT_RECORDED
+    cap = number(entry.get("max_items")) if isinstance(entry, dict) else None
+    passes = scaled(made)
     return passes if cap is None else f"{passes} × at most {count(cap)} items"

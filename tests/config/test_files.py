@@ -6,7 +6,8 @@ from nanochat.errors import ConfigError
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("notes/a.md", "notes/deep/b.txt.gz", "notes/.git/c.txt", "notes/picture.png", "d.parquet", "e.bin"):
+    names = ("notes/a.md", "notes/deep/b.txt.gz", "notes/.git/c.txt", "notes/picture.png", "d.parquet", "e.bin")
+    for name in (*names, "app/package.json", "app/talk.jsonl", "app/more.ndjson.zst", "only/settings.json.gz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
@@ -21,6 +22,9 @@ def folder(tmp_path, monkeypatch):
         (["notes/*.md", "d.parquet"], ("d.parquet", "notes/a.md"), 0),
         (["notes/**/*.gz"], ("notes/deep/b.txt.gz",), 0),
         (["e.bin"], ("e.bin",), 0),  # named: its reader says what it thinks of it
+        (["app"], ("app/more.ndjson.zst", "app/talk.jsonl"), 1),  # settings are no text
+        (["app/*.json"], ("app/package.json",), 0),
+        (["app", "app/package.json"], ("app/more.ndjson.zst", "app/package.json", "app/talk.jsonl"), 0),
         (["notes", "notes/picture.png"], ("notes/a.md", "notes/deep/b.txt.gz", "notes/picture.png"), 0),
     ],
 )
@@ -38,3 +42,8 @@ def test_absolute_paths_and_the_home_folder(folder, monkeypatch):
 def test_a_pattern_without_files_is_named(folder, pattern):
     with pytest.raises(ConfigError, match=r"own\.text\.files: " + pattern.replace("*", r"\*")):
         find_files([pattern], "own.text.files")
+
+
+def test_a_folder_of_json_says_how_it_is_named(folder):
+    with pytest.raises(ConfigError, match=r"only holds no text file; .* write only/\*\*/\*\.json"):
+        find_files(["only"], "own.text.files")

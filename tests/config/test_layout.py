@@ -3,7 +3,8 @@
 import pytest
 
 from nanochat.config import Layout, load_config
-from nanochat.config.plan import FetchPlan
+from nanochat.config.check import check
+from nanochat.config.plan import FetchPlan, fetch_plan
 from nanochat.errors import ConfigError
 
 
@@ -45,18 +46,18 @@ def test_a_mixture_takes_of_each_corpus_what_its_share_needs(tmp_path):
     }
     assert len(mixed.train_tokens_folders) == 24
     assert len(set(mixed.train_tokens_folders + mixed.val_tokens_folders)) == 27
-    plan = mixed.plan("data/hub")
+    plan = fetch_plan(mixed, "data/hub")
     assert plan.shards == {"fineweb_edu": (17, 1822), "climbmix": (6, 6542)}
     paths = plan.paths(mixed.catalogue)
     assert len(paths) == len(set(paths)) and "eval_bundle" in paths
     assert not [path for path in paths if path.startswith("data/")]
     assert len(FetchPlan.model_validate_json(plan.model_dump_json()).tokens) == 2
-    assert mixed.plan(mixed.own_text).paths(mixed.catalogue) == []
+    assert fetch_plan(mixed, mixed.own_text).paths(mixed.catalogue) == []
 
 
 def test_own_text_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"own\.text\.files: nowhere/\*\.txt .* matches nothing"):
-        layout(data={"corpus": "own"}, own={"text": {"files": ["nowhere/*.txt"]}}).texts  # noqa: B018
+        layout(data={"corpus": "own"}, own={"text": {"files": ["nowhere/*.txt"]}}).input_files("own")
 
 
 def test_own_conversations_are_files_of_the_run():
@@ -66,7 +67,7 @@ def test_own_conversations_are_files_of_the_run():
         data=HUB,
     )
     assert run.task_files("sft")[-2:] == ["results/d4/own/chats", "results/d4/own/persona"]
-    assert not [path for path in run.plan("data/hub").files if "own" in path]
+    assert not [path for path in fetch_plan(run, "data/hub").files if "own" in path]
 
 
 @pytest.mark.parametrize(
@@ -128,16 +129,38 @@ WORLD_RUN = {"rl": {"task": "word_problems"}}
         ({"mid": {"mixture": {"smoltalk": {}}}} | WORLD_RUN, "mid.mixture: smoltalk is not in the embedded world"),
         ({"chat_eval": {"tasks": {"mmlu": {}}}} | WORLD_RUN, "chat_eval.tasks: mmlu is not in the embedded world"),
         ({"sft": {"mixture": {"facts": {}}}, "data": HUB}, "sft.mixture: facts is of the embedded world"),
-        ({"own": {"persona": {"file": "no.yaml"}}} | WORLD_RUN, "own.persona.file: no.yaml does not exist"),
-        (
-            {"own": {"conversations": {"c": "no.jsonl"}}, "sft": {"mixture": {"c": {}}}} | WORLD_RUN,
-            "own.conversations.c: no.jsonl is no file",
-        ),
     ],
 )
 def test_what_the_source_lacks_is_said_before_the_first_job(values, message):
     with pytest.raises(ConfigError, match=message):
-        layout(**values).check()
+        check(layout(**values))
+
+
+def test_own_files_that_are_gone_matter_only_to_what_is_still_to_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"text": {"files": ["no/"]}, "persona": {"file": "no.yaml"}, "conversations": {"c": "no.jsonl"}}
+    data = {"mixture": {"world": {}, "own": {}}}
+    run = layout(**WORLD_RUN, own=own, data=data, mid={"mixture": {"c": {}}}, sft={"mixture": {"persona": {}}})
+    keys = ("own.text.files: no/ is no file", "own.conversations.c: no.jsonl", "own.persona.file: no.yaml")
+    for stage, key in zip(("base", "mid", "sft"), keys):
+        with pytest.raises(ConfigError, match=key):
+            check(run)
+        (tmp_path / "results" / "d4" / stage).mkdir(parents=True)
+    check(run)
+
+
+def test_a_name_that_snakemake_cannot_handle_is_said(tmp_path):
+    (tmp_path / "a {b}.md").write_text("x")
+    with pytest.raises(ConfigError, match="braces"):
+        layout(data={"corpus": "own"}, own={"text": {"files": [str(tmp_path)]}}).input_files("own")
+
+
+def test_the_catalogues_pins_are_part_of_what_is_fetched():
+    run = layout(data=HUB)
+    path = run.catalogue.corpora["fineweb_edu"].path(0)
+    assert run.version(path) == run.catalogue.corpora["fineweb_edu"].revision
+    assert len(run.version("files/words_alpha.txt")) == 64
+    assert layout(data={"source": "/mirror"}).version(path) == ""
 
 
 def test_a_null_takes_a_task_out_of_a_mixture():

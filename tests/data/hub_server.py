@@ -6,6 +6,9 @@
 Large files (and all parquet ones) answer 302 with `X-Linked-Etag` (SHA-256), `X-Linked-Size` and `X-Repo-Commit`, to a
 signed address that serves once, on a second port under another host name: the "CDN". Small ones come directly, with a
 git blob's SHA-1 as ETag. `/eval_bundle.zip` is the zipped folder, `/files/…` are plain files, both as S3 serves them.
+
+With `etags="dated"` it is an ordinary web server instead, which sends all files directly, with an ETag that tells one
+version from another and nothing of the content; with `etags="none"` one that sends no ETag at all.
 """
 
 import hashlib
@@ -21,12 +24,13 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 
 LFS_BYTES = 10_000
 # Faults of a GET of content, of the address that leads to it, and of both.
-CONTENT_FAULTS = ("cut", "reset", "stall", "wrong", "no-range", "expired", "hold", "no-length", "page")
+CONTENT_FAULTS = ("cut", "reset", "stall", "wrong", "no-range", "expired", "hold", "no-length", "page", "trickle")
 ANY_FAULTS = ("429", "429-retry-after", "429-ratelimit", "503", "change", "401", "403", "404")
 
 
@@ -50,8 +54,17 @@ class Faults:
 class HubServer:
     """A running server; `address` is what `data.source` or HF_ENDPOINT takes."""
 
-    def __init__(self, folder: Path, faults: Faults | None = None, *, stall_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        faults: Faults | None = None,
+        *,
+        stall_s: float = 2.0,
+        etags: Literal["digest", "dated", "none"] = "digest",
+    ) -> None:
         self.folder = folder
+        self.etags = etags
+        self.heeds_if_range = True
         self.faults = faults or Faults()
         self.stall_s = stall_s
         self.sent: Counter[str] = Counter()
@@ -120,6 +133,11 @@ class HubServer:
         repository = "/".join(path.split("/")[:3])
         versions = [hashlib.sha1(v).hexdigest() for p, v in sorted(self._changed.items()) if p.startswith(repository)]
         return hashlib.sha1(":".join([repository, *versions]).encode()).hexdigest()
+
+    def version_headers(self, path: str, digest: str) -> dict[str, str]:
+        """What tells the present version of a file from another: its digest, where the server states digests."""
+        dated = f"{len(self._versions.get(path, [])):x}-{len(self.content(path) or b''):x}"
+        return {} if self.etags == "none" else {"ETag": f'"{digest if self.etags == "digest" else dated}"'}
 
     def change(self, path: str) -> None:
         """Another version of a file, as if its publisher had replaced it."""
@@ -206,6 +224,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def version_string(self) -> str:
         """The Server header: plain files lie on S3, whose ETag is the MD5."""
+        if self.server.hub.etags != "digest":
+            return "web"
         return "storage" if self.path.startswith("/datasets/") or self.server.cdn else "AmazonS3"
 
     def do_HEAD(self) -> None:
@@ -231,18 +251,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self._refused(path, content, fault):
                 return
             etag = hashlib.md5(hub.content(path)).hexdigest()
-            self._content(path, {"ETag": f'"{etag}"'}, fault, body)
+            self._content(path, hub.version_headers(path, etag), fault, body)
 
     def _resolve(self, path: str, revision: str, body: bool) -> None:
         hub = self.server.hub
         content = hub.content(path)
         large = content is not None and (len(content) >= LFS_BYTES or path.endswith(".parquet"))
+        large = large and hub.etags == "digest"
         fault = hub._fault(path, has_content=body and not large)
         if self._refused(path, content, fault):
             return
         content = hub.content(path)
         commit = hub.commit(path) if revision == "main" else revision
-        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        if hub.etags != "digest":
+            self._content(path, hub.version_headers(path, ""), fault, body)
+        elif not re.fullmatch(r"[0-9a-f]{40}", commit):
             self._short(404, {"X-Error-Code": "RevisionNotFound"})
         elif large:
             location = f"{hub.cdn}/{path}?signature={hub._sign(path)}"
@@ -304,8 +327,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         content = hub.content(path)
         begin, status = 0, 200
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        fresh = self.headers.get("If-Range") in (None, headers["ETag"])
-        if asked and fresh and fault != "no-range":
+        fresh = self.headers.get("If-Range") in (None, headers.get("ETag"))
+        if asked and (fresh or not hub.heeds_if_range) and fault != "no-range":
             begin, status = int(asked[1]), 206
             if begin >= len(content):
                 self._short(416, {"Content-Range": f"bytes */{len(content)}"})
@@ -332,6 +355,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault == "wrong" and content:
             at = draw.randrange(len(content))
             content = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+        if fault == "trickle":  # a hundred bytes one by one, and then the rest at once
+            for at in range(min(100, len(content))):
+                self._write(path, content[at : at + 1])
+                hub._closing.wait(0.02)
+            content = content[100:]
         if fault not in ("cut", "reset", "stall", "hold"):
             self._write(path, content)
             return

@@ -19,7 +19,7 @@ def serve(tmp_path):
     folder = tmp_path / "site"
     (folder / "files").mkdir(parents=True)
     (folder / PATH).write_bytes(CONTENT)
-    return lambda *faults, **more: HubServer(folder, Faults(scripted={PATH: list(faults)}, **more), stall_s=5)
+    return lambda *faults, **more: HubServer(folder, Faults(scripted={PATH: list(faults)}), stall_s=5, **more)
 
 
 def remote(server, **more):
@@ -28,7 +28,7 @@ def remote(server, **more):
 
 def retry(pauses=None, attempts=3, timeout_s=5.0):
     pauses = pauses if pauses is not None else []
-    return Retry(attempts=attempts, timeout_s=timeout_s, jitter=0.0, sleep=pauses.append)
+    return Retry(attempts=attempts, timeout_s=timeout_s, jitter=0.0, least_bytes=1000, sleep=pauses.append)
 
 
 def asked_ranges(server):
@@ -70,6 +70,36 @@ def test_another_version_of_the_file_starts_afresh(serve, tmp_path):
     with serve("change") as server:
         download(remote(server), tmp_path / "file", retry())
     assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
+
+
+def test_without_a_way_to_tell_versions_a_cut_transfer_starts_afresh(serve, tmp_path):
+    """Of a server without ETags: half of one version and half of the other would be of the right size."""
+    with serve("hold", "change", etags="none") as server:
+        download(remote(server), tmp_path / "file", retry(timeout_s=0.3))
+    assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
+    assert asked_ranges(server) == [None, None]
+    with serve("hold", etags="none") as server, pytest.raises(DataError, match=r"fell silent \(1 tries"):
+        download(remote(server), tmp_path / "other", retry(attempts=1, timeout_s=0.3))
+    assert not (tmp_path / "other").exists()  # nothing is left that a later call could go on with
+
+
+def test_the_rest_of_another_version_is_not_taken_from_a_server_that_ignores_if_range(serve, tmp_path):
+    with serve("hold", "change", etags="dated") as server:
+        server.heeds_if_range = False
+        download(remote(server), tmp_path / "file", retry(timeout_s=0.3))
+    assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
+    assert asked_ranges(server) == [None, f"bytes={len(CONTENT) // 2}-", None]
+
+
+def test_a_transfer_that_hardly_moves_is_broken_off(serve, tmp_path):
+    hurried = Retry(attempts=2, least_bytes=1000, least_window_s=0.1, jitter=0.0, sleep=lambda pause: None)
+    with serve("trickle", "trickle") as server, pytest.raises(DataError, match=r"only \d+ bytes came in .* 2 tries"):
+        download(remote(server), tmp_path / "file", hurried)
+    kept = (tmp_path / "file").stat().st_size
+    assert 0 < kept < 100
+    with serve("trickle") as server:
+        download(remote(server), tmp_path / "file", hurried)
+    assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_another_known_digest_starts_afresh(serve, tmp_path):

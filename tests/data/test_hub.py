@@ -209,6 +209,121 @@ def test_a_mirror_may_have_a_word_list_of_its_own(site, tmp_path, caplog):
     assert "a file of its own" in caplog.text
 
 
+@pytest.fixture
+def web(mirror):
+    """The mirror folder behind an ordinary web server, which knows no digests."""
+    (mirror / "files" / "words_alpha.txt").write_text("apple\n")
+    with HubServer(mirror, etags="dated") as server:
+        yield server
+
+
+def got(server, path):
+    """How often the content of a file was asked for."""
+    return sum(method == "GET" and asked == f"/{path}" for method, asked, _ in server.requests)
+
+
+WORDS = "files/words_alpha.txt"
+
+
+def words_pinned(content=None):
+    """The catalogue with the digest of a content for the word list, or with none."""
+    digest = hashlib.sha256(content).hexdigest() if content else None
+    entry = CATALOGUE.urls[WORDS].model_copy(update={"sha256": digest})
+    return CATALOGUE.model_copy(update={"urls": {WORDS: entry}})
+
+
+@pytest.mark.parametrize(
+    ("pinned", "times"),
+    [(b"apple\n", 2), (b"others\n", 3), (None, 3)],
+    ids=["the pinned file", "a file of the mirror's own", "no pin"],
+)
+def test_a_byte_that_flips_on_the_way_from_a_plain_web_server_is_noticed(web, tmp_path, pinned, times):
+    web.faults.scripted[WORDS] = ["wrong"]
+    out = tmp_path / WORDS
+    fetch(WORDS, source=Mirror(web.address), out=out, catalogue=words_pinned(pinned), retry=QUICK)
+    assert out.read_bytes() == b"apple\n"
+    assert got(web, WORDS) == times
+
+
+def test_a_plain_web_servers_own_file_is_a_warning_and_kept_to(web, tmp_path, caplog):
+    out = tmp_path / WORDS
+    for _ in range(2):
+        out.unlink(missing_ok=True)
+        fetch(WORDS, source=Mirror(web.address), out=out, catalogue=CATALOGUE, retry=QUICK)
+        assert "a file of its own" in caplog.text
+    assert got(web, WORDS) == 3  # the second time it was known
+    out.unlink()
+    web.change(WORDS)
+    with pytest.raises(DataError, match="now has another file than on 20"):
+        fetch(WORDS, source=Mirror(web.address), out=out, catalogue=CATALOGUE, retry=QUICK)
+    assert not out.exists()
+
+
+def test_a_plain_web_server_that_sends_other_bytes_each_time_is_an_error(web, tmp_path):
+    web.faults.scripted[WORDS] = ["change", "wrong", "wrong", "wrong"]
+    (web.folder / WORDS).write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(DataError, match=r"3 downloads were damaged.*is another file than the download before it"):
+        fetch(WORDS, source=Mirror(web.address), out=tmp_path / WORDS, catalogue=CATALOGUE, retry=QUICK)
+    assert everything_below(tmp_path / "files") == []
+
+
+def test_a_data_set_of_a_plain_web_server_is_of_one_version(web, tmp_path):
+    # Nothing is asked for by range, so the content comes as it is; when it is here, its publisher replaces it.
+    web.faults.scripted[PATH] = ["no-range", "change"]
+    fetch(PATH, source=Mirror(web.address), out=tmp_path / PATH, catalogue=CATALOGUE, retry=QUICK)
+    assert web.happened["change"] == 1
+    assert (tmp_path / PATH).read_bytes() == web.content(PATH)
+
+
+KILLED_AT_THE_FIRST_SYNC = """
+import os, signal, sys
+from pathlib import Path
+from nanochat.config import load_catalogue
+from nanochat.data.hub import fetch, fetch_bundle
+from nanochat.data.source import Mirror
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+path, address, out = sys.argv[1:]
+asked = {"source": Mirror(address), "out": Path(out), "catalogue": load_catalogue()}
+fetch_bundle(**asked) if path == "eval_bundle" else fetch(path, **asked)
+"""
+
+
+@pytest.mark.parametrize("path", [PATH, "files/words.txt", "eval_bundle"])
+def test_what_was_whole_when_its_process_was_killed_is_not_fetched_again(site, tmp_path, path):
+    out = tmp_path / "data" / path
+    command = [sys.executable, "-c", KILLED_AT_THE_FIRST_SYNC, path, site.address, str(out)]
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=60).returncode == -9
+    assert not out.exists()
+    assert site.sent[path] == len(site.content(path))
+    stale = out.parent / ".partial" / f"{out.name}.4000000.tmp"  # of a former version
+    stale.write_bytes(bytes(100))
+    if path == "eval_bundle":
+        fetch_bundle(source=Mirror(site.address), out=out, catalogue=bundle_at(site), retry=QUICK)
+        assert everything_below(out) == everything_below(site.folder / "eval_bundle")
+    else:
+        fetch(path, source=Mirror(site.address), out=out, catalogue=CATALOGUE, retry=QUICK)
+        assert out.read_bytes() == site.content(path)
+    assert site.sent[path] == len(site.content(path))
+    assert not (out.parent / ".partial").exists()
+
+
+def test_all_of_a_bundle_is_on_the_disk_before_it_has_its_name(site, tmp_path, monkeypatch):
+    out = tmp_path / "data" / "eval_bundle"
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")), out.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fetch_bundle(source=Mirror(site.address), out=out, catalogue=bundle_at(site), retry=QUICK)
+    before = {path.name for path, existed in synced if not existed}
+    assert before >= {path.name for path in out.rglob("*")}
+    assert synced[-1] == (out.parent, True)
+
+
 def test_two_processes_fetch_a_file_once(site, tmp_path):
     out = tmp_path / "data" / PATH
     site.faults.scripted[PATH] = ["stall"]

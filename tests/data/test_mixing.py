@@ -70,11 +70,36 @@ def test_a_limited_source_is_read_no_more_often_and_the_others_take_its_share():
     source = mixed([10**6, 600, 10**6], shares, 12_000)
     found = np.array([which for which, _ in rows_of(source)])
     counts = np.bincount(found)
-    assert 1000 <= counts[1] <= 1200
+    assert counts[1] == 1200
     rest = found[8000:]
     assert (rest == 1).sum() == 0
     assert abs((rest == 0).sum() / len(rest) - 1 / 3) < 0.01
-    assert source.epochs()["1"] <= 2
+    assert source.epochs()["1"] == 2
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 700), st.sampled_from([0.25, 1.0, 3.0]), st.floats(0.01, 2), st.integers(1, 6000), st.data())
+def test_a_small_source_is_read_exactly_as_often_as_it_may(size, epochs, weight, rows, data):
+    """Also one of fewer rows than a cycle, wherever reading begins."""
+    source = mixed([10**6, size], [CorpusShare(weight=1), CorpusShare(weight=weight, epochs=epochs)], rows)
+    found = rows_of(source)
+    counts = np.bincount([which for which, _ in found], minlength=2)
+    limit = round(size * epochs)
+    assert counts[1] <= limit
+    if rows * weight / (1 + weight) > limit + 1000:
+        assert counts[1] == limit
+    assert source.epochs()["1"] == counts[1] / size
+    for which in (0, 1):
+        own = [row for name, row in found if name == which]
+        assert own == list(range(len(own)))
+    start = data.draw(st.integers(0, rows - 1))
+    assert rows_of(source, start) == found[start:]
+
+
+def test_a_source_alone_may_be_used_up_to_its_last_row():
+    assert len(rows_of(mixed([100], [CorpusShare(epochs=4)], 400))) == 400
+    with pytest.raises(DataError, match="have 400 rows"):
+        mixed([100], [CorpusShare(epochs=4)], 401)
 
 
 def test_a_mixture_that_cannot_last_says_so():

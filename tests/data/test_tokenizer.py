@@ -25,6 +25,20 @@ def test_any_text_comes_back(tokenizer, text):
     assert int(tokenizer.token_bytes[ids].sum()) == len(text.encode())
 
 
+@given(st.binary(max_size=80) | TEXT.map(str.encode))
+def test_any_bytes_come_back(tokenizer, content):
+    ids = tokenizer.encode_bytes(content)
+    assert tokenizer.decode_bytes(ids) == content
+    assert all(number < tokenizer.bos for number in ids)
+
+
+@given(st.text(st.characters() | st.characters(categories=("Cs",)), max_size=40))
+def test_any_string_can_be_encoded_half_surrogate_pairs_too(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids) == text.encode("utf-8", "surrogatepass")
+    assert tokenizer.encode_batch([text, "x"]) == [ids, tokenizer.encode("x")]
+
+
 @given(TEXT)
 def test_split_loses_nothing(text):
     assert "".join(words(text)) == text

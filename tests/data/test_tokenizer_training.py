@@ -21,6 +21,17 @@ def test_texts_are_bounded_by_document_and_in_all(tmp_path):
     assert stats.documents == 4  # the third shard is not opened
 
 
+def test_each_corpus_gives_an_equal_part_as_far_as_it_goes(tmp_path):
+    texts = {"a": ["a" * 100] * 50, "b": ["b" * 100] * 50, "c": ["c" * 100] * 3}
+    shards = [write_shard(tmp_path / name / "shard_00000.parquet", texts[name]) for name in texts]
+    settings = TokenizerSettings(max_chars=4000)
+    given = [t for b in tokenizer_training.training_batches(shards, settings, ShardStats()) for t in b.to_pylist()]
+    assert sum(map(len, given)) == 4000
+    parts = {name: sum(len(text) for text in given if text.startswith(name)) for name in texts}
+    assert parts["c"] == 300
+    assert abs(parts["a"] - parts["b"]) <= 100
+
+
 def test_run_writes_an_artifact_and_a_second_run_equals_it(tmp_path):
     shard = write_shard(tmp_path / "shard.parquet", TEXTS)
     first = tokenizer_training.run(SETTINGS, out=tmp_path / "a" / "tokenizer", shards=[shard])
@@ -29,6 +40,7 @@ def test_run_writes_an_artifact_and_a_second_run_equals_it(tmp_path):
     verify(tmp_path / "a" / "tokenizer")
     assert Tokenizer.load(tmp_path / "a" / "tokenizer").vocab_size == first.metrics["vocab_size"] == 512
     assert first.metrics["characters"] == 1000
+    assert first.metrics["documents"] < len(TEXTS)  # those that were used
 
 
 def test_a_truncated_shard_leaves_nothing_behind(tmp_path):

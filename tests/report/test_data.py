@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from nanochat.artifact import Manifest
 from nanochat.config.stages import ReportStage
 from nanochat.report import data
 from nanochat.report.collect import collect
@@ -169,6 +170,7 @@ def test_what_a_stage_has_seen(run_folder):
         conversations_dropped=3,
         padding=0.0042,
         epochs=1.0,
+        passes={"choice": 1.0, "word_problems": 0.374},
     )
     run_folder.rl()
     edit(run_folder, "rl", problems=480, validation_problems=20)
@@ -198,7 +200,9 @@ def test_what_a_stage_has_seen(run_folder):
     assert (table["rl"]["Data"], table["rl"]["Held out"]) == ("480 problems", "20")
     mixture = rows(data.mixture(found))
     assert mixture["choice"]["In mid"] == "3,000 conversations"
-    assert mixture["word_problems"]["Passes in mid"] == "2"
+    assert mixture["word_problems"]["Passes in mid"] == "0.374"  # the config's 2 is only the cap
+    assert mixture["choice"]["Passes in mid"] == "1 × at most 3,000 items"
+    assert mixture["word_problems"]["Passes in sft"] == "not recorded"
     assert mixture["choice"]["In sft"] == "not recorded"
 
 
@@ -245,6 +249,49 @@ def test_own_data_is_told_with_its_files_and_lines(run_folder):
     assert "- `own/a.jsonl`, row 12: no key 'text'" in told
     assert r"- `own/old.jsonl.gz`, the rest of the file: ends in the middle \| of it" in told
     assert "Documents left out of the own data: 2 not UTF-8" in whole
+
+
+def test_a_persona_has_no_counts_of_what_is_left_out_and_hides_no_others(run_folder):
+    run_folder.tokenizer()
+    problems = [{"row": 3, "reason": "empty"}]
+    add_shard(run_folder, 0, skipped={"empty": 4}, problems=problems)
+    persona = add_source(run_folder, "persona", conversations=500)
+    path = persona / "manifest.json"
+    path.write_text(path.read_text().replace('"own_persona"', '"persona"'))
+    text = add_source(run_folder, "text", documents=9, skipped={"null": 6}, problems=problems, files_left_alone=1_234)
+    found = read(run_folder, persona, text)
+    assert data.places(found)[2:] == ["and 8 more"]
+    table = rows(data.sources(found))
+    assert table["persona"]["Kept"] == "500 conversations"
+    assert {"not recorded", "none"}.isdisjoint(table["persona"].values())
+    assert list(table["persona"].values())[2:] == ["–"] * 4
+    assert table["text"]["Files of other kinds left alone"] == "1,234"
+    assert table["text"]["Copies left out"] == "not recorded"
+    edit(run_folder, "../../data/own/text", files_left_alone=0)
+    assert "left alone" not in data.sources(read(run_folder, persona, text))
+    _, whole = section(run_folder, persona, text)
+    assert "Documents left out of the own data: 6 null; see Data." in whole
+
+
+def test_a_shard_that_does_not_say_hides_no_others(run_folder):
+    run_folder.tokenizer()
+    add_shard(run_folder, 0, documents=5)
+    add_shard(run_folder, 1, skipped={"empty": 3}, problems=[{"row": 3, "reason": "empty"}])
+    assert data.places(read(run_folder))[-1] == "and 2 more"
+
+
+def test_digests_of_many_shards_are_made_in_linear_time(run_folder, monkeypatch):
+    run_folder.tokenizer()
+    for shard in range(12):
+        add_shard(run_folder, shard, documents=10, tokens=100, bytes=400)
+    run_folder.base()
+    found = read(run_folder)
+    digest, made = Manifest.digest, []
+    monkeypatch.setattr(Manifest, "digest", property(lambda manifest: made.append(1) or digest.fget(manifest)))
+    table = data.shards(found)
+    assert table.count("| training") == 11
+    assert table.count("| validation") == 1
+    assert len(made) == len(found.tokens)
 
 
 def test_a_run_without_any_data_has_no_such_section(run_folder):

@@ -31,6 +31,7 @@ def own_run(tmp_path_factory):
     for number in range(40):
         text = f"# Note {number}\n\nThe lighthouse keeper wrote {number} letters.\n"
         (notes / f"note {number}.md").write_text(text * 30)
+    (notes / "draft (1) [2] 'x'.md").write_text("Brackets and quotes in a name are like letters.\n")
     (folder / "chats.jsonl").write_text("".join(line(f"Order {n}?", "Sent.") for n in range(50)))
     arguments = (
         "--cores",

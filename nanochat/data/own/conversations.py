@@ -12,7 +12,7 @@ from nanochat.artifact import Manifest, Workspace
 from nanochat.config.stages import OwnConversationsStage
 from nanochat.data.conversation import Conversation
 from nanochat.data.own.dialects import normalise
-from nanochat.data.own.readers import input_names, kind_of, lines
+from nanochat.data.own.readers import entries, input_names, kind_of
 from nanochat.data.own.tally import Tally
 from nanochat.errors import DataError
 
@@ -55,16 +55,15 @@ def _conversations(path: Path, faults: _Faults) -> Iterator[Conversation]:
     """Conversations of one file; wrong lines go to `faults`."""
     if kind_of(path) != "json":
         raise DataError(f"{path}: expected conversations as .jsonl, .jsonl.gz or .jsonl.zst, one on each line")
-    for row, line in lines(path):
+    for entry in entries(path):
         faults.tally.rows += 1
+        if entry.fault:
+            faults.add(path, entry.row, entry.fault, entry.message)
+            continue
         try:
-            yield normalise(json.loads(line.decode()))
-        except UnicodeDecodeError:
-            faults.add(path, row, "not UTF-8", "the line is not UTF-8")
-        except (json.JSONDecodeError, RecursionError) as error:
-            faults.add(path, row, "not JSON", f"not JSON ({error}); expected one conversation on each line")
-        except DataError as error:
-            faults.add(path, row, "not a conversation", str(error))
+            yield normalise(entry.value)
+        except (DataError, RecursionError) as error:
+            faults.add(path, entry.row, "not a conversation", str(error))
 
 
 def _characters(content: Any) -> int:
@@ -75,6 +74,7 @@ def _write(files: Sequence[Path], faults: _Faults, file: IO[str]) -> dict[str, i
     seen: set[bytes] = set()
     counts = {"conversations": 0, "turns": 0, "characters": 0, "duplicates": 0}
     for path in files:
+        faults.tally.begin(path.stat().st_size)
         try:
             for conversation in _conversations(path, faults):
                 line = json.dumps(conversation, ensure_ascii=False, separators=(", ", ": "))
@@ -101,7 +101,7 @@ def run(settings: OwnConversationsStage, *, out: Path, files: Sequence[Path]) ->
     Args:
         settings: whether wrong lines end the stage or are left out and counted.
         out: folder to make.
-        files: jsonl, also .gz or .zst, in one of the forms of `dialects.normalise`.
+        files: jsonl, or json of one array, also .gz or .zst, in one of the forms of `dialects.normalise`.
 
     Returns:
         The manifest. Its metrics: conversations, turns (messages of the user), characters, duplicates (left out),
@@ -109,7 +109,7 @@ def run(settings: OwnConversationsStage, *, out: Path, files: Sequence[Path]) ->
 
     Raises:
         DataError: with file and line of the first ten wrong conversations; for a damaged file; if none is left, or more
-            than half would be left out.
+            than half would be left out (each file by its bytes).
     """
     paths = sorted(set(files))
     if not paths:
@@ -127,5 +127,7 @@ def run(settings: OwnConversationsStage, *, out: Path, files: Sequence[Path]) ->
         if not counts["conversations"]:
             raise DataError(f"own.conversations: {', '.join(map(str, paths[:3]))}: no conversation in there")
         seconds = time.perf_counter() - begin
-        log.info("own conversations: %d, %d copies left out", counts["conversations"], counts["duplicates"])
+        log.info(
+            "own conversations: %s, %s copies left out", f"{counts['conversations']:,}", f"{counts['duplicates']:,}"
+        )
         return workspace.finish(metrics={**counts, **tally.as_metrics()}, wall_seconds=seconds)

@@ -56,9 +56,9 @@ def run(settings: PersonaStage, *, out: Path, persona: Path) -> Manifest:
             "topics": dict(sorted(expansion.topics.items())),
         }
         log.info(
-            "persona %s: %d conversations, %d different questions",
+            "persona %s: %s conversations, %s different questions",
             who.name,
-            metrics["conversations"],
-            metrics["distinct_user_messages"],
+            f"{metrics['conversations']:,}",
+            f"{metrics['distinct_user_messages']:,}",
         )
         return workspace.finish(metrics=metrics, wall_seconds=time.perf_counter() - begin)

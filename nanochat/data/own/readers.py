@@ -11,21 +11,39 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from nanochat.config.files import COMPRESSED, JSON_LINES, PLAIN_TEXT, content_suffix
+from nanochat.config.files import COMPRESSED, JSON, PLAIN_TEXT, content_suffix
 from nanochat.data.own.tally import Tally
+from nanochat.data.shards import Wording, row_slices
 from nanochat.errors import DataError
 
 _BLOCK = 1 << 20
 _LINE_LIMIT = 256 << 20
-_ROWS_AT_ONCE = 256
+_ARRAY_LIMIT = 64 << 20  # parsed as a whole, which takes several times as much
+_DAMAGED = "replace it, or set own.on_damage to skip"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of JSON, or why there is none.
+
+    Attributes:
+        row: line, or item of an array, counted from 1.
+        value: what it holds.
+        fault: a reason in two words; empty where there is a value.
+        message: the same at length.
+    """
+
+    row: int
+    value: Any = None
+    fault: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,13 +63,13 @@ def kind_of(path: Path) -> str:
     suffix = content_suffix(path)
     if suffix == ".parquet":
         return "parquet"
-    if suffix in JSON_LINES:
+    if suffix in JSON:
         return "json"
     if suffix in PLAIN_TEXT:
         return "plain"
     raise DataError(
         f"{path}: files that end in {suffix or 'nothing'!r} are not read; expected .parquet, "
-        f"{', '.join(JSON_LINES)} or plain text ({', '.join(PLAIN_TEXT[:4])}, …), each also with .gz or .zst; rename it"
+        f"{', '.join(JSON)} or plain text ({', '.join(PLAIN_TEXT[:4])}, …), each also with .gz or .zst; rename it"
     )
 
 
@@ -67,22 +85,22 @@ def input_names(files: Iterable[Path]) -> dict[str, Path]:
 
 
 @contextmanager
-def _damage(path: Path, where: str = "") -> Iterator[None]:
+def _damage(path: Path) -> Iterator[None]:
     """Errors of decoders and of the disk as a DataError with the file."""
     try:
         yield
     except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path} ({path.stat().st_size:,} bytes){where} cannot be read: {reason}; the file is truncated or "
-            "damaged: replace it, or set own.on_damage to skip"
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read: {reason}; the file is truncated or "
+            f"damaged: {_DAMAGED}"
         ) from None
 
 
 def _open(path: Path) -> AbstractContextManager[IO[bytes] | pa.NativeFile]:
     suffix = path.suffix.lower()
     if suffix in COMPRESSED and path.stat().st_size == 0:
-        raise DataError(f"{path} has 0 bytes, so it is no {suffix} file: replace it, or set own.on_damage to skip")
+        raise DataError(f"{path} has 0 bytes, so it is no {suffix} file: {_DAMAGED}")
     if suffix == ".gz":
         return gzip.open(path, "rb")
     if suffix == ".zst":
@@ -125,6 +143,49 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
             )
     if (line := b"".join(parts).removeprefix(codecs.BOM_UTF8 if number == 0 else b"")).strip():
         yield number + 1, line
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """Values of a file of JSON: one on each line, or the items of the one array that a `.json` file holds.
+
+    A `.json` file may also be one value over many lines, or one array of messages, which is one conversation. More than
+    64 MB are read by line only.
+
+    Raises:
+        DataError: if the file is damaged, or a line is longer than 256 MB.
+    """
+    if content_suffix(path) == ".json" and (whole := _whole(path)) is not None:
+        items = whole if _is_collection(whole) else [whole]
+        yield from (Entry(number, item) for number, item in enumerate(items, 1))
+        return
+    for row, line in lines(path):
+        try:
+            yield Entry(row, json.loads(line.decode()))
+        except UnicodeDecodeError:
+            yield Entry(row, fault="not UTF-8", message="the line is not UTF-8")
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield Entry(row, fault="not JSON", message=f"not JSON ({error}); expected one JSON value on each line")
+
+
+def _whole(path: Path) -> Any:
+    """The one value that a file holds; None if it has several lines of values, is too large, or is no JSON."""
+    held, size = [], 0
+    for block in blocks(path):
+        held.append(block)
+        size += len(block)
+        if size > _ARRAY_LIMIT:
+            return None
+    try:
+        return json.loads(b"".join(held).decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        return None
+
+
+def _is_collection(value: Any) -> bool:
+    """Whether it is an array of entries; an array of messages is one entry."""
+    if not isinstance(value, list) or not all(isinstance(item, dict | list) for item in value):
+        return False
+    return not any(isinstance(item, dict) and {"role", "content"} <= item.keys() for item in value)
 
 
 def read_documents(path: Path, column: str, tally: Tally, scratch: Path) -> Iterator[Document]:
@@ -192,53 +253,42 @@ def _plain(path: Path, tally: Tally) -> Iterator[Document]:
 
 
 def _json_values(path: Path, column: str, tally: Tally) -> Iterator[tuple[int, Any]]:
-    for row, line in lines(path):
+    for entry in entries(path):
         tally.rows += 1
-        try:
-            entry = json.loads(line.decode())
-        except UnicodeDecodeError:
-            tally.skip(path, row, "not UTF-8")
-            continue
-        except (json.JSONDecodeError, RecursionError) as error:
-            tally.skip(path, row, "not JSON", f"not JSON ({error}); expected one JSON object on each line")
-            continue
-        if not isinstance(entry, dict):
-            tally.skip(path, row, "not an object", f"a JSON {type(entry).__name__}, expected an object with {column!r}")
-        elif column not in entry:
-            keys = ", ".join(map(repr, list(entry)[:8])) or "none"
-            tally.skip(path, row, "no key", f"no key {column!r} (it has {keys}); own.text.column names the key")
+        value = entry.value
+        if entry.fault:
+            tally.skip(path, entry.row, entry.fault, entry.message)
+        elif not isinstance(value, dict):
+            tally.skip(
+                path, entry.row, "not an object", f"a JSON {type(value).__name__}, expected an object with {column!r}"
+            )
+        elif column not in value:
+            keys = ", ".join(map(repr, list(value)[:8])) or "none"
+            tally.skip(path, entry.row, "no key", f"no key {column!r} (it has {keys}); own.text.column names the key")
         else:
-            yield row, entry[column]
+            yield entry.row, value[column]
 
 
 def _parquet_values(path: Path, column: str, tally: Tally, scratch: Path) -> Iterator[tuple[int, Any]]:
-    with ExitStack() as stack:
-        source: Any = path
-        if path.suffix.lower() in COMPRESSED:  # parquet is read from its end
-            source = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
-            with _damage(path), _open(path) as packed:
-                shutil.copyfileobj(packed, source, _BLOCK)
-            source.seek(0)
-        with _damage(path):
-            file = stack.enter_context(pq.ParquetFile(source))
-        _check_column(path, file.schema_arrow, column)
-        row = 0
-        for group in range(file.num_row_groups):
-            last = row + file.metadata.row_group(group).num_rows
-            where = f", row group {group} of {file.num_row_groups} (rows {row + 1:,} to {last:,}),"
-            batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column], use_threads=False)
-            while True:
-                with _damage(path, where):
-                    batch = next(batches, None)
-                    if batch is None:
-                        break
-                    values = batch.column(0)
-                    values = values.cast(pa.large_string()) if pa.types.is_dictionary(values.type) else values
-                    values = values.cast(pa.large_binary()).to_pylist()  # so that one bad text spoils no other
-                for value in values:
-                    row += 1
-                    tally.rows += 1
-                    yield row, _decoded(value)
+    wording = Wording(path, "name another", _DAMAGED, "own.text.column names the column of the text")
+    with _unpacked(path, scratch) as source:
+        for before, values in row_slices(source, column, wording=wording):
+            for row, value in enumerate(values, before + 1):
+                tally.rows += 1
+                yield row, _decoded(value.as_py())
+
+
+@contextmanager
+def _unpacked(path: Path, scratch: Path) -> Iterator[Path]:
+    """A file without compression: parquet is read from its end."""
+    if path.suffix.lower() not in COMPRESSED:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(dir=scratch) as copy:
+        with _damage(path), _open(path) as packed:
+            shutil.copyfileobj(packed, copy, _BLOCK)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:
@@ -248,15 +298,3 @@ def _decoded(value: bytes | None) -> str | bytes | None:
         return value.decode()
     except UnicodeDecodeError:
         return value
-
-
-def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
-    if column not in schema.names:
-        raise DataError(
-            f"{path} has no column {column!r}, it has {', '.join(schema.names) or 'none'}; own.text.column names the "
-            "column of the text"
-        )
-    kind = schema.field(column).type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
-        raise DataError(f"{path}: column {column!r} is of type {kind}, expected string; own.text.column names another")

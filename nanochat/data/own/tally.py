@@ -27,6 +27,23 @@ class Tally:
     skipped: dict[str, int] = field(default_factory=dict)
     problems: list[dict[str, Any]] = field(default_factory=list)
     damaged: list[dict[str, str]] = field(default_factory=list)
+    _size: int = 0
+    _rows_before: int = 0
+    _left_out_before: int = 0
+    _bytes: int = 0
+    _bytes_left_out: float = 0.0
+
+    def begin(self, size: int) -> None:
+        """Note that the rows to come are of a file of `size` bytes."""
+        if rows := self.rows - self._rows_before:
+            self._bytes += self._size
+            self._bytes_left_out += self._size * (self.left_out - self._left_out_before) / rows
+        self._size, self._rows_before, self._left_out_before = size, self.rows, self.left_out
+
+    @property
+    def left_out(self) -> int:
+        """Rows left out so far, for whatever reason."""
+        return sum(self.skipped.values())
 
     def skip(self, path: Path, row: int, reason: str, detail: str = "") -> None:
         """Note a document that is left out; `row` is its line or row, counted from 1."""
@@ -40,19 +57,28 @@ class Tally:
         self.damaged.append({"file": str(path), "reason": str(error)})
         log.warning("the rest of a damaged file is left out: %s", error)
 
+    def share_left_out(self) -> float:
+        """Share of the bytes of all files that was left out, taking of each file its share of rows.
+
+        Rows of two files do not compare: a row is a line of one and the whole of the other.
+        """
+        self.begin(0)
+        return self._bytes_left_out / self._bytes if self._bytes else 0.0
+
     def check_share(self, what: str) -> None:
         """Refuse to go on with less than half of the data.
 
         Raises:
-            DataError: if more than half of all rows were left out.
+            DataError: if more than half was left out, as `share_left_out` weighs it.
         """
-        left_out = sum(self.skipped.values())
-        if left_out * 2 > self.rows:
+        share = self.share_left_out()
+        if share > 0.5:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(self.skipped.items()))
-            first = "; ".join(f"{p['file']} row {p['row']} ({p['reason']})" for p in self.problems[:3])
+            first = "; ".join(f"{p['file']} row {p['row']:,} ({p['reason']})" for p in self.problems[:3])
             raise DataError(
-                f"{what}: {left_out:,} of {self.rows:,} would be left out ({reasons}), more than half; the first are "
-                f"{first}; mend the files, or take them out of the config"
+                f"{what}: {self.left_out:,} of {self.rows:,} would be left out ({reasons}), {share:.0%} of the data by "
+                f"the sizes of the files, more than half; the first are {first}; mend the files, or take them out of "
+                "the config"
             )
 
     def as_metrics(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def _read(files: Sequence[Path], settings: OwnTextStage, spill: Spill, tally: Ta
     pieces_of_cut = 0
     for path in files:
         entry = {"file": str(path), "documents": 0, "characters": 0, "bytes": path.stat().st_size}
+        tally.begin(entry["bytes"])
         try:
             for document in read_documents(path, own.text.column, tally, spill.folder):
                 pieces = 0
@@ -85,7 +86,9 @@ def _read(files: Sequence[Path], settings: OwnTextStage, spill: Spill, tally: Ta
             tally.broken(path, error)
         if len(listed) < _FILES_LISTED:
             listed.append(entry)
-            log.info("%s: %d documents, %d characters", path.name, entry["documents"], entry["characters"])
+            log.info(
+                "%s: %s documents, %s characters", path.name, f"{entry['documents']:,}", f"{entry['characters']:,}"
+            )
     spill.flush()
     return {"cut": pieces_of_cut, "files": listed, "files_not_listed": len(files) - len(listed)}
 
@@ -125,7 +128,7 @@ def run(settings: OwnTextStage, *, out: Path, files: Sequence[Path], others: int
     Args:
         settings: `own.text.shards` training shards are made; the one after the last is the validation shard.
         out: folder to make.
-        files: parquet, jsonl or plain text, each also .gz or .zst.
+        files: parquet, jsonl, json or plain text, each also .gz or .zst.
         others: files of the same folders that are no text, for the manifest.
 
     Returns:
@@ -134,8 +137,8 @@ def run(settings: OwnTextStage, *, out: Path, files: Sequence[Path], others: int
         files_left_alone (`others`).
 
     Raises:
-        DataError: if there are fewer than two documents, more than half would be left out, a training shard would be
-            empty, or a file is damaged and `own.on_damage` is stop.
+        DataError: if there are fewer than two documents, more than half would be left out (each file weighs its bytes),
+            a training shard would be empty, or a file is damaged and `own.on_damage` is stop.
     """
     paths = sorted(set(files))
     if not paths:
@@ -155,9 +158,10 @@ def run(settings: OwnTextStage, *, out: Path, files: Sequence[Path], others: int
             split = spill.split(settings.own.text.val_fraction)
             if split.distinct < 2:
                 raise DataError(
-                    f"own.text: found {split.distinct} document(s) in {len(paths)} file(s) (copies left out: "
-                    f"{split.duplicates}, damaged files: {len(tally.damaged)}), expected at least 2, one to train on "
-                    "and one to validate; add files, or lower own.text.document_chars so that long ones are cut"
+                    f"own.text: found {split.distinct} document(s) in {len(paths):,} file(s) (copies left "
+                    f"out: {split.duplicates:,}, damaged files: {len(tally.damaged):,}), expected at least 2, one "
+                    "to train on and one to validate; add files, or lower own.text.document_chars so that long ones "
+                    "are cut"
                 )
             folder = workspace.final / FOLDER
             folder.mkdir(parents=True)
@@ -166,11 +170,11 @@ def run(settings: OwnTextStage, *, out: Path, files: Sequence[Path], others: int
             shutil.rmtree(scratch, ignore_errors=True)
         seconds = time.perf_counter() - begin
         log.info(
-            "own text: %d documents for training, %d for validation, %d copies and %d others left out, in %.1f s",
-            metrics["train_documents"],
-            metrics["val_documents"],
-            metrics["duplicates"],
-            sum(tally.skipped.values()),
+            "own text: %s documents for training, %s for validation, %s copies and %s others left out, in %.1f s",
+            f"{metrics['train_documents']:,}",
+            f"{metrics['val_documents']:,}",
+            f"{metrics['duplicates']:,}",
+            f"{tally.left_out:,}",
             seconds,
         )
         return workspace.finish(metrics=metrics, wall_seconds=seconds)

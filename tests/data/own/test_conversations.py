@@ -119,3 +119,20 @@ def test_a_damaged_file_stops_or_is_left_out_as_asked(tmp_path):
         run(STOP, out=tmp_path / "out", files=[write(tmp_path / "notes.txt", [])])
     with pytest.raises(DataError, match="no conversation in there"):
         run(STOP, out=tmp_path / "out", files=[write(tmp_path / "c.jsonl", [])])
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_in_a_json_file_is_many_conversations_or_one(tmp_path, indent):
+    other = [{**TALK[0], "content": "Ho"}, TALK[1]]
+    for number, whole in enumerate(
+        ([{"messages": TALK}, {"messages": other}], [TALK, other], {"messages": TALK}, TALK)
+    ):
+        (tmp_path / "a.json").write_text(json.dumps(whole, indent=indent))
+        metrics = run(STOP, out=tmp_path / str(number), files=[tmp_path / "a.json"]).metrics
+        assert metrics["conversations"] == (2 if number < 2 else 1)
+        assert read(tmp_path / str(number))[0] == {"messages": TALK}
+    (tmp_path / "a.json").write_text(json.dumps([{"messages": TALK}, {"messages": TALK[1:]}], indent=indent))
+    with pytest.raises(DataError, match=r"1 of 2 conversations(.|\n)*a\.json:2: .*expected 'user'"):
+        run(STOP, out=tmp_path / "out", files=[tmp_path / "a.json"])
+    write(tmp_path / "a.json", [TALK, "", other])
+    assert run(STOP, out=tmp_path / "lines", files=[tmp_path / "a.json"]).metrics["conversations"] == 2

@@ -12,7 +12,9 @@ from nanochat.config.files import find_files
 from nanochat.config.stages import OwnTextSection, OwnTextStage, OwnTextView
 from nanochat.data.own import spill as spill_module
 from nanochat.data.own.cutting import cut
+from nanochat.data.own.readers import read_documents
 from nanochat.data.own.spill import Spill
+from nanochat.data.own.tally import Tally
 from nanochat.data.own.text import FOLDER, run
 from nanochat.data.shards import documents
 from nanochat.errors import ArtifactError, DataError
@@ -63,7 +65,7 @@ def test_every_kind_of_file_gives_its_documents(tmp_path):
     table = pa.table({"text": pa.array(texts[10:], pa.large_string()).dictionary_encode()})
     pq.write_table(table, files / "i.parquet")
     (files / "picture.png").write_bytes(b"\x89PNG")
-    found = find_files([str(files)], "own.text.files")
+    found = find_files([str(files), str(files / "*.json.zst")], "own.text.files")
     paths = [Path(file) for file in found.files]
     manifest = run(stage(), out=tmp_path / "out", files=paths, others=found.others)
     train, validation = shards_of(tmp_path / "out", 1)
@@ -246,6 +248,93 @@ def test_a_damaged_file_stops_or_is_left_out_as_asked(tmp_path, name):
     assert metrics["documents"] >= 20 and [Path(d["file"]).name for d in metrics["damaged_files"]] == [name]
     if name == "group.parquet":
         assert metrics["documents"] == 36
+
+
+def test_every_layout_of_strings_is_read(tmp_path):
+    texts = [f"{n} {WORDS}" for n in range(6)]
+    pq.write_table(pa.table({"text": pa.array(texts).cast(pa.string_view())}), tmp_path / "a.parquet")
+    assert run(stage(), out=tmp_path / "out", files=[tmp_path / "a.parquet"]).metrics["documents"] == 6
+
+
+def test_long_documents_of_parquet_are_read_one_after_the_other(tmp_path):
+    texts = [f"{n} " + "0123456789" * 200_000 for n in range(24)]
+    source = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts}), source, use_dictionary=False, write_batch_size=1)
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.system_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        begins = ["".join(one.chunks).split()[0] for one in read_documents(source, "text", Tally(), tmp_path)]
+    finally:
+        pa.set_memory_pool(before)
+    assert begins == [str(n) for n in range(24)]
+    assert pool.max_memory() < 12_000_000  # of 48
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_flipped_bit_is_found_where_the_file_has_checksums(tmp_path, packed):
+    plain = tmp_path / "a.parquet"
+    table = pa.table({"text": ["z", "a colourless green idea", "a"]})
+    pq.write_table(table, plain, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = bytearray(plain.read_bytes())
+    content[content.index(b"green")] ^= 1
+    plain.write_bytes(content)
+    source = zst(tmp_path / "b.parquet.zst", bytes(content)) if packed else plain
+    with pytest.raises(DataError, match=rf"{source.name}: row group 0 of 1 \(rows 1 to 3\) .*CRC.*on_damage to skip"):
+        run(stage(), out=tmp_path / "out", files=[source])
+
+
+def test_a_row_group_with_fewer_rows_than_it_says_is_an_error(tmp_path, monkeypatch):
+    source = write_shard(tmp_path / "a.parquet", [f"{n} {WORDS}" for n in range(32)], row_group_size=8)
+
+    class Short(pq.ParquetFile):
+        def iter_batches(self, *arguments, **named):
+            return iter(list(super().iter_batches(*arguments, **named))[:-1])
+
+    monkeypatch.setattr(pq, "ParquetFile", Short)
+    with pytest.raises(DataError, match=r"a\.parquet: row group 0 of 4 \(rows 1 to 8\) ends before row 1: "):
+        run(stage(), out=tmp_path / "out", files=[source])
+
+
+PACKAGE = json.dumps({"name": "notes", "scripts": {f"task {n}": "run it" for n in range(60)}}, indent=2)
+
+
+def test_lines_of_one_file_do_not_outweigh_whole_documents(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for n in range(10):
+        (notes / f"{n}.md").write_text(f"{n} {WORDS}" * 20)
+    broken = notes / "broken.jsonl"
+    broken.write_text("\n".join(PACKAGE.splitlines()))
+    found = find_files([str(notes)], "own.text.files")
+    metrics = run(stage(), out=tmp_path / "out", files=[Path(file) for file in found.files]).metrics
+    assert metrics["documents"] == 10
+    assert metrics["skipped"]["not JSON"] > 50
+    broken.write_text(PACKAGE * 20)
+    with pytest.raises(DataError, match=r"would be left out \(.*\), \d\d% of the data .*more than half"):
+        run(stage(), out=tmp_path / "more", files=[Path(file) for file in found.files])
+
+
+def test_json_of_a_project_between_notes_is_left_alone_unless_named(tmp_path):
+    for n in range(10):
+        (tmp_path / f"{n}.md").write_text(f"{n} {WORDS}" * 20)
+    (tmp_path / "package.json").write_text(PACKAGE)
+    found = find_files([str(tmp_path)], "own.text.files")
+    files = [Path(file) for file in found.files]
+    metrics = run(stage(), out=tmp_path / "out", files=files, others=found.others).metrics
+    assert (metrics["documents"], metrics["skipped"], metrics["files_left_alone"]) == (10, {}, 1)
+    named = [*files, tmp_path / "package.json"]
+    assert run(stage(), out=tmp_path / "named", files=named).metrics["skipped"] == {"no key": 1}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_in_a_json_file_is_read_as_its_items(tmp_path, indent):
+    items = [*GOOD, {"text": "caf\u00e9 \ud83d\ude00"}, {"body": "x"}]
+    (tmp_path / "a.json").write_text(json.dumps(items, indent=indent))
+    gz(tmp_path / "b.json.gz", b"\xef\xbb\xbf" + json.dumps({"text": "one\nobject"}, indent=indent).encode())
+    metrics = run(stage(), out=tmp_path / "out", files=[tmp_path / "a.json", tmp_path / "b.json.gz"]).metrics
+    assert (metrics["documents"], metrics["skipped"]) == (22, {"no key": 1})
+    assert metrics["problems"][0]["row"] == 22
+    assert "caf\u00e9 \U0001f600" in [text for shard in shards_of(tmp_path / "out", 1) for text in shard]
 
 
 def test_another_column_can_be_named(tmp_path):
