@@ -1,6 +1,5 @@
 """The tokenizer against rustbpe (training) and tiktoken (encoding): time, compression, memory.
 
-    pip install rustbpe tiktoken
     python benchmarks/tokenizer.py                      # the texts of ../shared/hub, or a made world where it is absent
     python benchmarks/tokenizer.py --made-gigabytes 2   # and how training grows: 1/10 of a made text, all of it
 
@@ -17,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,11 @@ def texts_of_hub() -> dict[str, tuple[list[Path], Path]]:
 
 def made_world(folder: Path) -> dict[str, tuple[list[Path], Path]]:
     """The embedded world, where there is nothing else."""
-    from nanochat.config.stages import WorldStage
+    from nanochat.config import WorldSettings
     from nanochat.data.world.generate import generate
 
-    generate(WorldStage(), out=folder)
+    folder.mkdir()
+    generate(WorldSettings(), out=folder)
     shards = sorted(folder.glob("datasets/world/text/shard_*.parquet"))
     return {"world": (shards[:-1], shards[-1])}
 
@@ -89,23 +90,15 @@ def make_shards(shards: list[Path], characters: int, folder: Path) -> list[Path]
     """Write `enciphered` text as shards of about 250 MB of text, as the public ones."""
     schema = pa.schema([("text", pa.string())])
     made: list[Path] = []
-    writer = None
-    size = 0
-    rows: list[str] = []
-    for text in enciphered(shards, characters):
-        rows.append(text)
-        size += len(text)
-        if len(rows) == 1024:
-            if writer is None or size > 250_000_000:
-                if writer is not None:
-                    writer.close()
-                made.append(folder / f"shard_{len(made):05d}.parquet")
-                writer = pq.ParquetWriter(made[-1], schema, compression="zstd")
-                size = 0
-            writer.write_table(pa.table({"text": rows}, schema))
-            rows = []
-    assert writer is not None
-    writer.close()
+    texts = enciphered(shards, characters)
+    while rows := list(islice(texts, 1024)):
+        made.append(folder / f"shard_{len(made):05d}.parquet")
+        with pq.ParquetWriter(made[-1], schema, compression="zstd") as writer:
+            size = 0
+            while rows and size < 250_000_000:
+                writer.write_table(pa.table({"text": rows}, schema))
+                size += sum(map(len, rows))
+                rows = list(islice(texts, 1024)) if size < 250_000_000 else []
     return made
 
 
@@ -214,6 +207,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="for all of them (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: %(default)s)")
     parser.add_argument("--made-gigabytes", type=float, default=0, help="size of a made text to train on as well")
+    parser.add_argument("--shards", type=Path, nargs="+", help="a text of your own to measure on: training shards")
+    parser.add_argument("--val", type=Path, help="… and its validation shard")
     parser.add_argument("--folder", type=Path, help="where artifacts go; default: the system's temporary folder")
     given = parser.parse_args()
     missing = [name for name in ("rustbpe", "tiktoken") if find_spec(name) is None]
@@ -221,7 +216,8 @@ def main() -> None:
         print(f"not compared: {' and '.join(missing)} (pip install {' '.join(missing)})")
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        texts = texts_of_hub() or made_world(folder / "world")
+        own = {given.shards[0].parent.name: (given.shards, given.val or given.shards[-1])} if given.shards else {}
+        texts = own or texts_of_hub() or made_world(folder / "world")
         figures = {text: compare(text, *parts, given, folder) for text, parts in texts.items()}
         made = {}
         if given.made_gigabytes:

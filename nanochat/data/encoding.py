@@ -116,7 +116,7 @@ class BulkEncoder:
         short = [place for place in new if len(distinct[place]) <= _KEPT_CHARACTERS]
         long = [place for place in new if len(distinct[place]) > _KEPT_CHARACTERS]
         chunks = [distinct[place] for place in short]
-        encoded = self._tokenizer.encode_apart(chunks, self._kind)
+        encoded = self._tokenizer.pieces.encode(chunks, self._kind)
         with self._lock:
             memory.add(chunks, *encoded)
             table = memory.table
@@ -131,4 +131,4 @@ class BulkEncoder:
 
     def _in_pieces(self, chunk: str) -> np.ndarray:
         pieces = [chunk[start : start + _PIECE_CHARACTERS] for start in range(0, len(chunk), _PIECE_CHARACTERS)]
-        return self._tokenizer.encode_apart(pieces, self._kind)[0]
+        return self._tokenizer.pieces.encode(pieces, self._kind)[0]

@@ -14,13 +14,13 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from nanochat.config import TokenizerSettings
-from nanochat.data.bpe import Merger, learn_merges
-from nanochat.data.words import ONE_WORD, WordCounter
+from nanochat.data.bpe import learn_merges
+from nanochat.data.pieces import PieceEncoder
+from nanochat.data.words import WordCounter
 from nanochat.errors import ArtifactError, DataError
 
 SPECIAL_TOKENS: tuple[str, ...] = (
@@ -39,10 +39,6 @@ TOKEN_BYTES_FILE = "token_bytes.npy"
 
 _MIN_FREQUENCY = 2  # a pair seen once says nothing about the language
 _TRAINING_BATCH = 4096
-_PIECES_APART = 256
-_GROUP_CHARACTERS = 100_000
-_GROUPS_AT_ONCE = 16
-_LONGEST_WORD = 64
 
 
 def split_pattern(max_digits: int) -> str:
@@ -220,10 +216,17 @@ class Tokenizer:
         return ids
 
     @cached_property
-    def _merger(self) -> Merger:
-        model = json.loads(self._core.to_str())["model"]
-        number = model["vocab"]
-        return Merger([(number[left], number[right], number[left + right]) for left, right in model["merges"]])
+    def _id_of_byte(self) -> np.ndarray:
+        """(256,) int32 token of each byte."""
+        ids = np.zeros(256, dtype=np.int32)
+        for sign, byte in _byte_of_character().items():
+            ids[byte] = self._core.token_to_id(sign)
+        return ids
+
+    @cached_property
+    def pieces(self) -> PieceEncoder:
+        """Encodes many short pieces, each as if it stood alone."""
+        return PieceEncoder(self._core, self._id_of_byte, self.token_bytes)
 
     def check_split(self) -> None:
         """Check that texts are split as `split_pattern` says, which chunks.py relies on.
@@ -236,67 +239,6 @@ class Tokenizer:
             raise ArtifactError(
                 "tokenizer: its split is not one of this version of the program; delete it and rerun snakemake"
             )
-
-    def encode_apart(self, pieces: Sequence[str], kind: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids of many short pieces, each as if it stood alone: several times as fast as `encode_batch`.
-
-        Args:
-            pieces: none empty.
-            kind: type of the ids.
-
-        Returns:
-            All ids, one piece after the other, and (pieces,) int64 how many each has.
-        """
-        # Merging goes on for as many rounds as the longest word has merges: long ones are for the library.
-        is_word = [len(piece) <= _LONGEST_WORD and ONE_WORD.fullmatch(piece) is not None for piece in pieces]
-        whole = np.flatnonzero(np.array(is_word, dtype=bool)).tolist()
-        rest = np.flatnonzero(~np.array(is_word, dtype=bool)).tolist()
-        parts = [
-            (whole, self._merge_words([pieces[place] for place in whole], kind)),
-            (rest, self._encode_others([pieces[place] for place in rest], kind)),
-        ]
-        counts = np.zeros(len(pieces), dtype=np.int64)
-        for places, (_, found) in parts:
-            counts[places] = found
-        begin = np.cumsum(counts) - counts
-        ids = np.empty(int(counts.sum()), dtype=kind)
-        for places, (part, found) in parts:
-            inside = np.arange(len(part)) - np.repeat(np.cumsum(found) - found, found)
-            ids[np.repeat(begin[places], found) + inside] = part
-        return ids, counts
-
-    def _merge_words(self, words: list[str], kind: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """`encode_apart` of words that the split leaves whole."""
-        if not words:
-            return np.empty(0, dtype=kind), np.empty(0, dtype=np.int64)
-        text = pa.array(words, pa.large_string())
-        content = np.frombuffer(text.buffers()[2], dtype=np.uint8)
-        ids, counts = self._merger.apply(self._id_of_byte[content], np.frombuffer(text.buffers()[1], dtype=np.int64))
-        return ids.astype(kind), counts
-
-    @cached_property
-    def _id_of_byte(self) -> np.ndarray:
-        """(256,) int32 token of each byte."""
-        ids = np.zeros(256, dtype=np.int32)
-        for sign, byte in _byte_of_character().items():
-            ids[byte] = self._core.token_to_id(sign)
-        return ids
-
-    def _encode_others(self, pieces: list[str], kind: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """`encode_apart` of anything."""
-        if not pieces:
-            return np.empty(0, dtype=kind), np.empty(0, dtype=np.int64)
-        found: list[np.ndarray] = []
-        groups = _groups(pieces)
-        # Few at a time: the library keeps a hundred bytes and more for each token.
-        while some := list(islice(groups, _GROUPS_AT_ONCE)):
-            encoded = self._core.encode_batch_fast(some, is_pretokenized=True, add_special_tokens=False)
-            found += [np.array(encoding.ids, dtype=kind) for encoding in encoded]
-        ids = np.concatenate(found)
-        # A piece ends where its bytes do.
-        piece_ends = np.cumsum(pc.binary_length(pa.array(pieces, pa.large_string())).to_numpy())
-        ends = 1 + np.searchsorted(np.cumsum(self.token_bytes[ids]), piece_ends)
-        return ids, np.diff(ends, prepend=0)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of token ids: special tokens by name unless skipped, bytes that are no UTF-8 as U+FFFD."""
@@ -319,20 +261,6 @@ class Tokenizer:
         """The bytes of token ids; special tokens have none."""
         pieces = self._bytes_of_token
         return b"".join([pieces[number] for number in ids])
-
-
-def _groups(pieces: Sequence[str]) -> Iterator[list[str]]:
-    """Pieces in groups of some hundred, or of one long one: the encoder holds many times the bytes of a group."""
-    group: list[str] = []
-    characters = 0
-    for piece in pieces:
-        group.append(piece)
-        characters += len(piece)
-        if len(group) == _PIECES_APART or characters > _GROUP_CHARACTERS:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
 
 
 def _is_unused(name: str) -> bool:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from nanochat.data.packing import Batch
 
 from ..conftest import REPOSITORY
+from ..data.conftest import write_shard
 from .reference_checkout import GPT as REFERENCE
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -149,3 +151,21 @@ def test_plain_torch_trains_the_same_model(monkeypatch):
     ours, plain = (trainee.model.state_dict() for trainee in trainees)
     for name, value in plain.items():
         assert torch.linalg.vector_norm(ours[name] - value) <= 1e-3 * torch.linalg.vector_norm(value), name
+
+
+def test_tokenizers_are_compared_on_the_same_text(tmp_path):
+    lines = [" ".join(f"word{n * k % 97} and {k}" for k in range(60)) for n in range(200)]
+    shards = [write_shard(tmp_path / "text" / f"shard_{n}.parquet", lines[n::3]) for n in range(3)]
+    arguments = ["--vocab-size", 512, "--repeats", 1, "--threads", 1, "--made-gigabytes", 0.002]
+    done = launch("tokenizer.py", *arguments, "--shards", *shards[:2], "--val", shards[2])
+    found = figures(done)
+    text = found["texts"]["text"]
+    assert_positive(text["seconds"], "train_ours", "train_tokenizers", "encode_ours", "encode_tokenizers")
+    assert_positive(found, "peak_mb")
+    assert text["same_tokens"]
+    assert found["made"]["whole"]["bytes"] > 5 * found["made"]["tenth"]["bytes"]
+    if find_spec("rustbpe") and find_spec("tiktoken"):
+        assert_positive(found, "train_time_vs_rustbpe", "encode_vs_tiktoken")
+        assert found["bytes_per_token_vs_rustbpe"] == pytest.approx(1, abs=0.02)
+    else:
+        assert "not compared" in done.stdout

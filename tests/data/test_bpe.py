@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
-from nanochat.data.bpe import Merger, learn_merges
+from nanochat.data.bpe import learn_merges
 
 WORDS = st.dictionaries(st.text("abcd", min_size=1, max_size=12), st.integers(1, 30), min_size=1, max_size=40)
 
@@ -98,19 +98,3 @@ def test_the_merges_are_those_of_the_trainer_of_tokenizers():
     )
     theirs = [token for token, _ in sorted(core.get_vocab().items(), key=lambda entry: entry[1])]
     assert [name.decode() for name in names] == theirs
-
-
-@settings(max_examples=200, deadline=None)
-@given(WORDS, st.lists(st.text("abcd", min_size=1, max_size=20), min_size=1, max_size=20))
-def test_merging_many_words_is_merging_each_in_the_order_learned(words, texts):
-    names, merges = learned(words, 60)
-    number = {name: place for place, name in enumerate(names)}
-    merger = Merger([(number[left], number[right], number[left + right]) for left, right in merges])
-    tokens = np.array([ord(letter) - ord("a") for text in texts for letter in text])
-    found, counts = merger.apply(tokens, np.cumsum([0, *map(len, texts)]))
-    parts = np.split(found, np.cumsum(counts)[:-1])
-    for text, part in zip(texts, parts, strict=True):
-        pieces = [letter.encode() for letter in text]
-        while ready := [pair for pair in merges if pair in set(itertools.pairwise(pieces))]:
-            pieces = merge_word(pieces, ready[0])
-        assert [names[token] for token in part] == pieces
