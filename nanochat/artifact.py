@@ -255,6 +255,7 @@ class Workspace:
             if self.rank == 0:
                 shutil.rmtree(self._done)
             return False
+        log.info("%s: made before from the same inputs and settings; it is linked, not made again", self.out)
         return True
 
     def finish(

@@ -33,7 +33,9 @@ try:
     cfg = load_config(merge(base_config, config))
     plan = base_plan(cfg.depth, cfg.model, cfg.base, cfg.tokenizer.vocab_size)
     layout = Layout(cfg, plan.tokens)
-    check(layout)
+    # A job of a running workflow has been checked, and who only wants to chat needs no data.
+    chats = {"chat_ui", "chat_cli", "clean"} & set(sys.argv)
+    check(layout, files=workflow.is_main_process and not chats)
 except ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
@@ -73,9 +75,6 @@ def batch(stage):
 # Connections at a time where neither the command line nor the profile says.
 if "download" not in workflow.global_resources:
     workflow.register_resource("download", 4)
-
-# A damaged download is tried again from where it stopped; a folder has nothing more to give.
-RETRIES = 1 if cfg.data.source.startswith(("hub", "http")) else 0
 
 
 wildcard_constraints:

@@ -55,7 +55,6 @@ rule shards:
         f"{layout.run}/logs/shards/{{place}}/{{owner}}/{{name}}/{{shard}}.log",
     benchmark:
         f"{layout.run}/benchmarks/shards/{{place}}/{{owner}}/{{name}}/{{shard}}.tsv"
-    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:
@@ -84,7 +83,6 @@ rule dataset:
         f"{layout.run}/logs/dataset/{{place}}/{{path}}.log",
     benchmark:
         f"{layout.run}/benchmarks/dataset/{{place}}/{{path}}.tsv"
-    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:
@@ -114,7 +112,6 @@ rule bundle:
         f"{layout.run}/logs/bundle/{{place}}.log",
     benchmark:
         f"{layout.run}/benchmarks/bundle/{{place}}.tsv"
-    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:

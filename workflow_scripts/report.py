@@ -35,7 +35,7 @@ def main() -> None:
         run_folder=given.out.parent,
         token_folders=folders(given.tokens),
         sources=given.sources,
-        command=f"snakemake --configfile {configuration} report.md",
+        command=f"snakemake report.md --configfile {configuration}",
     )
 
 

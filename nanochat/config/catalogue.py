@@ -101,9 +101,9 @@ class Catalogue(Settings):
     urls: dict[str, PlainFile] = Field(default={})
     """Path below the data folder → file that is not on the hub (`eval_bundle` is a zip)."""
 
-    def corpus(self, name: str) -> Corpus:
-        """The corpus called `name`; raises ValueError with the nearest known name."""
-        return self._get(self.corpora, name, "data.corpus")
+    def corpus(self, name: str, where: str = "data.corpus") -> Corpus:
+        """The corpus called `name`; `where` is the config key to name in the ValueError."""
+        return self._get(self.corpora, name, where)
 
     def task(self, name: str, where: str) -> TaskEntry:
         """The task called `name`; `where` is the config key to name in the ValueError."""

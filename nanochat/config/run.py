@@ -67,7 +67,7 @@ class RunConfig(Settings):
                 if not self.own.text.files:
                     raise ValueError("data: the corpus own has no text; name files or folders in own.text.files")
                 continue
-            corpus = catalogue.corpus(name)
+            corpus = catalogue.corpus(name, f"data.mixture.{name}" if self.data.mixture else "data.corpus")
             if self.data.source == "world" and corpus.shards is not None:
                 raise ValueError(
                     f"data: {name} is not in the embedded world; set data.source to hub, a mirror or a folder"
@@ -75,6 +75,7 @@ class RunConfig(Settings):
         for name in self.own.tasks:
             if name in catalogue.tasks:
                 raise ValueError(f"own.conversations.{name}: the catalogue has a task of this name; choose another one")
+        catalogue = catalogue.model_copy(update={"tasks": self.own.tasks | catalogue.tasks})
         for section in ("mid", "sft"):
             for task in getattr(self, section).mixture:
                 if task in self.own.tasks:

@@ -4,9 +4,8 @@ As with every row source, row n depends on the data, the shares and the seed onl
 comes before it.
 """
 
-from bisect import bisect_right
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,34 +15,32 @@ from nanochat.data.packing import Batch, RowSource
 from nanochat.data.tokens import TokenFile
 from nanochat.errors import DataError
 
-_CYCLE = 1000  # rows over which the shares are exact, to a thousandth
+log = logging.getLogger(__name__)
+
+_CYCLE = 1000  # rows within which the order is shuffled
 
 
-@dataclass(frozen=True)
-class _Phase:
-    """A stretch of rows from the same corpora: cycles of the same number of rows of each, in ever new orders."""
-
-    first: int
-    """Row it begins with."""
-    quota: np.ndarray
-    """(corpora,) rows of each in a cycle."""
-    used: np.ndarray
-    """(corpora,) rows of each before it."""
-
-
-def _quota(weights: np.ndarray) -> np.ndarray:
-    """Rows of a cycle for each weight, by largest remainders; at least one where the weight is not zero."""
-    exact = _CYCLE * weights / weights.sum()
-    quota = np.maximum(np.floor(exact).astype(np.int64), weights > 0)
-    for place in np.argsort(-(exact - quota), kind="stable")[: max(0, _CYCLE - int(quota.sum()))]:
-        quota[place] += 1
-    return quota
+def _totals(shares: Sequence[CorpusShare], limits: Sequence[float], rows: int) -> np.ndarray:
+    """(corpora,) rows of each: in proportion to the weights, but none above its limit; the others take what is left."""
+    weights = np.array([share.weight for share in shares])
+    totals = np.zeros(len(shares), dtype=np.int64)
+    free = np.ones(len(shares), dtype=bool)
+    while free.any():
+        wanted = (rows - totals[~free].sum()) * weights / weights[free].sum()
+        full = free & (wanted >= limits)
+        if not full.any():
+            totals[free] = wanted[free].astype(np.int64)
+            totals[np.argmax(np.where(free, totals, -1))] += rows - totals.sum()
+            break
+        totals[full] = np.array(limits)[full]
+        free &= ~full
+    return totals
 
 
 class MixedRows:
-    """Rows of several sources, drawn in shares.
+    """Rows of several sources, drawn in shares that are the same from the first row to the last.
 
-    A source with `epochs` is read so often and no more; the others then share its rows.
+    A source with `epochs` gives so many rows and no more, spread over the whole run; the others share the rest.
 
     Args:
         sources: name → rows of a corpus, all of one sequence length.
@@ -52,7 +49,7 @@ class MixedRows:
         seed: seed of the order.
 
     Raises:
-        DataError: if all sources are used up before.
+        DataError: if the sources have fewer rows.
     """
 
     def __init__(
@@ -63,67 +60,52 @@ class MixedRows:
         self.sequence_length = self._sources[0].sequence_length
         self.rows_per_epoch = rows
         self._seed = seed
-        self._phases = self._plan([shares[name] for name in self._names], rows)
-        self._starts = [phase.first for phase in self._phases]
-
-    def _plan(self, shares: list[CorpusShare], rows: int) -> list[_Phase]:
-        weights = np.array([share.weight for share in shares])
+        given = [shares[name] for name in self._names]
         limits = [
-            None if share.epochs is None else round(share.epochs * source.rows_per_epoch)
-            for share, source in zip(shares, self._sources)
+            np.inf if share.epochs is None else round(share.epochs * source.rows_per_epoch)
+            for share, source in zip(given, self._sources)
         ]
-        used = np.zeros(len(shares), dtype=np.int64)
-        phases: list[_Phase] = []
-        first = 0
-        while first < rows:
-            for number, limit in enumerate(limits):
-                if limit is not None and used[number] >= limit:
-                    weights[number] = 0.0
-            if not weights.any():
-                read = ", ".join(f"{name} {count:,}" for name, count in zip(self._names, used))
-                raise DataError(
-                    f"data.mixture: its corpora have {first:,} rows of {self.sequence_length} tokens at most ({read}), "
-                    f"pretraining reads {rows:,}; raise their epochs, or leave epochs out for one of them"
+        self._totals = _totals(given, limits, rows)
+        if self._totals.sum() < rows:
+            read = ", ".join(f"{name} {count:,}" for name, count in zip(self._names, self._totals))
+            raise DataError(
+                f"data.mixture: its corpora have {self._totals.sum():,} rows of {self.sequence_length} tokens at most "
+                f"({read}), pretraining reads {rows:,}; raise their epochs, or leave epochs out for one of them"
+            )
+        parts = [share.weight / sum(one.weight for one in given) for share in given]
+        for name, part, total, limit in zip(self._names, parts, self._totals.tolist(), limits):
+            if limit < 0.99 * part * rows:
+                log.warning(
+                    "data.mixture: %s is read %g times, as its epochs say: %.1f %% of the text instead of %.1f %%",
+                    name,
+                    shares[name].epochs,
+                    100 * total / rows,
+                    100 * part,
                 )
-            phase = _Phase(first, _quota(weights), used.copy())
-            phases.append(phase)
-            lasts = [
-                self._rows_until(phase, number, limit - int(used[number]))
-                for number, limit in enumerate(limits)
-                if limit is not None and weights[number]
-            ]
-            length = min(lasts, default=rows - first)
-            used = self._read_before(phase, length)[2]
-            first += length
-        return phases
 
-    def _rows_until(self, phase: _Phase, source: int, left: int) -> int:
-        """Rows of a phase before the one that would read a source once more than `left` times."""
-        cycles, rest = divmod(left, int(phase.quota[source]))
-        places = np.flatnonzero(self._order(phase, cycles) == source)
-        return cycles * int(phase.quota.sum()) + int(places[rest])
+    def _read_before(self, row: int) -> np.ndarray:
+        """(sources,) how many rows of each come before the first row of a cycle."""
+        read = self._totals * row // self.rows_per_epoch
+        read[np.argmax(self._totals)] += row - read.sum()
+        return read
 
-    def _order(self, phase: _Phase, cycle: int) -> np.ndarray:
-        """Sources of the rows of a cycle."""
-        sources = np.repeat(np.arange(len(phase.quota)), phase.quota)
-        return np.random.default_rng([self._seed, phase.first, cycle]).permutation(sources)
-
-    def _read_before(self, phase: _Phase, row: int) -> tuple[np.ndarray, int, np.ndarray]:
-        """Sources of the cycle that holds row `row` of a phase, its place in it, and how often each was read before."""
-        cycle, place = divmod(row, int(phase.quota.sum()))
-        order = self._order(phase, cycle)
-        return order, place, phase.used + cycle * phase.quota + np.bincount(order[:place], minlength=len(phase.quota))
+    def _cycle(self, row: int) -> tuple[int, int]:
+        """First row of the cycle that holds `row`, and of the next; the last one is longer, so that none is short."""
+        last = max(0, self.rows_per_epoch // _CYCLE - 1)
+        number = min(row // _CYCLE, last)
+        return number * _CYCLE, self.rows_per_epoch if number == last else (number + 1) * _CYCLE
 
     def _locate(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, its row) of rows start … start + count - 1."""
         found: list[tuple[int, int]] = []
         while len(found) < count:
             row = start + len(found)
-            number = bisect_right(self._starts, row) - 1
-            phase = self._phases[number]
-            end = self._starts[number + 1] if number + 1 < len(self._starts) else self.rows_per_epoch
-            order, place, read = self._read_before(phase, row - phase.first)
-            for source in order[place : place + min(end, start + count) - row].tolist():
+            begin, end = self._cycle(row)
+            read = self._read_before(begin)
+            sources = np.repeat(np.arange(len(read)), self._read_before(end) - read)
+            order = np.random.default_rng([self._seed, begin]).permutation(sources)
+            read += np.bincount(order[: row - begin], minlength=len(read))
+            for source in order[row - begin : row - begin + count - len(found)].tolist():
                 found.append((source, int(read[source])))
                 read[source] += 1
         return found
@@ -147,10 +129,9 @@ class MixedRows:
 
     def epochs(self) -> dict[str, float]:
         """Name → how often the corpus is read in all rows."""
-        last = self._phases[-1]
-        _, _, read = self._read_before(last, self.rows_per_epoch - last.first)
         return {
-            name: float(rows / source.rows_per_epoch) for name, rows, source in zip(self._names, read, self._sources)
+            name: float(rows / source.rows_per_epoch)
+            for name, rows, source in zip(self._names, self._totals.tolist(), self._sources)
         }
 
 

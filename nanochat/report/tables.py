@@ -158,6 +158,12 @@ def bits_per_byte(run: Run) -> str:
         ("unigram model (token frequencies alone)", "validation text", number(measured.get("unigram"))),
         ("base", "training text", number(measured.get("train"))),
         ("base", "validation text", final if final is not None else last_value(base, "val_bpb")),
+        *(
+            ("base", f"{part} text of {name.removeprefix(f'{prefix}_')}", number(value))
+            for part, prefix in (("training", "train"), ("validation", "val"))
+            for name, value in measured.items()
+            if name.startswith(f"{prefix}_")
+        ),
     ]
     for stage in (mid, sft):
         held_out = f"held-out conversations of {stage.key}"

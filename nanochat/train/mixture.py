@@ -113,8 +113,11 @@ class Mixture:
             return {name: entry.epochs for name, entry in settings.mixture.items()}
         # Passes that one unit of weight gives; the task that is used up first decides how much that is.
         of_unit = {name: weight / self._tokens(f"train/{name}") for name, weight in weights.items()}
-        units = min(settings.mixture[name].epochs / share for name, share in of_unit.items())
-        return {name: units * share for name, share in of_unit.items()}
+        units, least = min((settings.mixture[name].epochs / share, name) for name, share in of_unit.items())
+        passes = {name: units * share for name, share in of_unit.items()}
+        count = sum(round(number * self.parts[f"train/{name}"][1]) for name, number in passes.items())
+        log.info("weights: a pass holds %d conversations, as many as %s has with its epochs", count, least)
+        return passes
 
     def _tokens(self, part: str) -> int:
         first, count = self.parts[part]

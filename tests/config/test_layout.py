@@ -77,6 +77,8 @@ def test_own_conversations_are_files_of_the_run():
         ({"data": {"corpus": "climbmix"}}, "not in the embedded world"),
         ({"data": {"mixture": {"climbmx": {}}}}, "did you mean climbmix"),
         ({"sft": {"mixture": {"persona": {}}}}, "own.persona.file"),
+        ({"data": {"mixture": {"wrld": {}}}}, "data.mixture.wrld: .*did you mean world"),
+        ({"sft": {"mixture": {"chts": {}}}, "own": {"conversations": {"chats": "x"}}}, "did you mean chats"),
         ({"own": {"conversations": {"gsm8k": "x.jsonl"}}}, "choose another one"),
         ({"own": {"conversations": {"a/b": "x.jsonl"}}}, "expected letters"),
         ({"mid": {"mixture": {"facts": {"weight": 2}, "choice": {}}}}, "choice has no weight"),
@@ -136,17 +138,44 @@ def test_what_the_source_lacks_is_said_before_the_first_job(values, message):
         check(layout(**values))
 
 
-def test_own_files_that_are_gone_matter_only_to_what_is_still_to_be_made(tmp_path, monkeypatch):
+def test_own_files_are_looked_for_where_they_are_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = {"text": {"files": ["no/"]}, "persona": {"file": "no.yaml"}, "conversations": {"c": "no.jsonl"}}
-    data = {"mixture": {"world": {}, "own": {}}}
-    run = layout(**WORLD_RUN, own=own, data=data, mid={"mixture": {"c": {}}}, sft={"mixture": {"persona": {}}})
-    keys = ("own.text.files: no/ is no file", "own.conversations.c: no.jsonl", "own.persona.file: no.yaml")
-    for stage, key in zip(("base", "mid", "sft"), keys):
+    values = WORLD_RUN | {
+        "own": {"text": {"files": ["no/"]}, "persona": {"file": "no.yaml"}, "conversations": {"c": "no.jsonl"}},
+        "data": {"mixture": {"world": {}, "own": {}}},
+        "mid": {"mixture": {"c": {}}},
+        "sft": {"mixture": {"persona": {}}},
+    }
+    check(layout(**values), files=False)  # as for a chat with a finished run
+    unused = {"data": {}, "mid": {}, "sft": {}}
+    check(layout(**(values | unused)))
+    for use, key in (
+        ("data", "own.text.files: no/ is"),
+        ("mid", "own.conversations.c: no"),
+        ("sft", "own.persona.file"),
+    ):
         with pytest.raises(ConfigError, match=key):
-            check(run)
-        (tmp_path / "results" / "d4" / stage).mkdir(parents=True)
-    check(run)
+            check(layout(**(values | unused | {use: values[use]})))
+
+
+def test_a_folder_is_asked_for_everything_before_the_first_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = {"source": "hub-copy", "corpus": "climbmix", "train_shards": 2}
+    values = {"data": data, "rl": {"enabled": False}}
+    with pytest.raises(ConfigError, match=r"data\.source = hub-copy: there is no such folder"):
+        check(layout(**values))
+    corpus = layout(**values).text("climbmix")
+    for index in (0, corpus.val):
+        path = tmp_path / "hub-copy" / corpus.entry.path(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "hub-copy" / "eval_bundle").mkdir()
+    with pytest.raises(ConfigError, match=r"shard_00001.* data.train_shards = 2, climbmix needs the shards 0 to 1 and"):
+        check(layout(**values))
+    values["data"] = data | {"train_shards": 1}
+    check(layout(**values))
+    with pytest.raises(ConfigError, match=r"hub-copy has no datasets/openai/gsm8k.*take its task out"):
+        check(layout(**values, sft={"mixture": {"gsm8k": {}}}))
 
 
 def test_a_name_that_snakemake_cannot_handle_is_said(tmp_path):

@@ -19,7 +19,7 @@ def write(folder) -> str:
         figures=folder.folder / "figures",
         run_folder=folder.folder,
         token_folders=folder.tokens,
-        command="snakemake --configfile results/r/config.yaml report.md",
+        command="snakemake report.md --configfile results/r/config.yaml",
     )
     return out.read_text()
 
@@ -36,7 +36,8 @@ def test_a_complete_run_has_every_section_with_errors_and_counts(run_folder):
     row = next(line for line in text.splitlines() if line.startswith("| word_problems"))
     assert re.search(r"0\.520 ± 0\.050", row)
     assert "100 of 300" in row
-    assert "snakemake --configfile results/r/config.yaml report.md" in text
+    assert "snakemake report.md --configfile results/r/config.yaml" in text
+    assert "validation text of own" in text
     assert not re.search(r"^(#+ .*)\n+(?=#{1,2} )", text, re.MULTILINE), "an empty section"
     assert "nan" not in text.lower().split()
 
