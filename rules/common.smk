@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -53,13 +54,33 @@ ENVIRONMENT = f"../{cfg.execution.conda}"
 
 
 # Token folders in ranges, `shard_[00000-00239]`: their names one by one are too long for a command line.
-TRAIN_TOKENS = layout.train_tokens_ranges
-VAL_TOKENS = layout.val_tokens_folders
+TRAIN_TOKENS = " ".join(map(shlex.quote, layout.train_tokens_ranges))
 
 
 def settings(stage):
     """Exactly the settings that change a stage's artifact, one param each, so that a rerun's reason names the key."""
     return pairs_of(layout.settled, stage)
+
+
+def made(wildcards):
+    """What the files of a data folder wait for: the making of the folder they are linked from."""
+    source = layout.sources[f"data/{wildcards.place}"]
+    if source == f"{layout.world}/made":
+        return ancient(source)
+    # The user's own text may change at any time.
+    return source if source == f"{layout.own_text}/made" else []
+
+
+def source_of(wildcards):
+    """Where the files of a data folder are taken from: `hub`, the address of a mirror, or a folder."""
+    return layout.sources[f"data/{wildcards.place}"]
+
+
+def plan_of(wildcards):
+    """All that the run takes from there, so that the disk is checked for the whole of it before the first byte."""
+    return fetch_plan(layout, f"data/{wildcards.place}").model_dump_json(
+        exclude_defaults=True
+    )
 
 
 def run_folder(wildcards):

@@ -6,27 +6,6 @@ HOW      resources: download (connections at a time; --resources download=N), th
 """
 
 
-def made(wildcards):
-    """What the files of a data folder wait for: the making of the folder they are linked from."""
-    source = layout.sources[f"data/{wildcards.place}"]
-    if source == f"{layout.world}/made":
-        return ancient(source)
-    # The user's own text may change at any time.
-    return source if source == f"{layout.own_text}/made" else []
-
-
-def source_of(wildcards):
-    """Where the files of a data folder are taken from: `hub`, the address of a mirror, or a folder."""
-    return layout.sources[f"data/{wildcards.place}"]
-
-
-def plan_of(wildcards):
-    """All that the run takes from there, so that the disk is checked for the whole of it before the first byte."""
-    return fetch_plan(layout, f"data/{wildcards.place}").model_dump_json(
-        exclude_defaults=True
-    )
-
-
 rule world:
     """The embedded world: text, tasks and evaluation bundle laid out like the public hub."""
     output:

@@ -9,7 +9,8 @@ rule report:
     """The run's report."""
     input:
         layout.artifacts,
-        tokens=layout.train_tokens_folders + layout.val_tokens_folders,
+        train=layout.train_tokens_folders,
+        val=layout.val_tokens_folders,
         sources=layout.own_artifacts,
     output:
         report=f"{layout.run}/report.md",
@@ -21,6 +22,7 @@ rule report:
     conda:
         ENVIRONMENT
     resources:
+        train_tokens=TRAIN_TOKENS,
         config=cfg.model_dump_json(exclude_unset=True, exclude={"chat": {"password"}}),
     params:
         *settings("report"),
@@ -28,7 +30,7 @@ rule report:
         f"Writing {layout.run}/report.md"
     shell:
         "python -m workflow_scripts.report --out {output.report:q} --figures {output.figures:q}"
-        " --tokens {TRAIN_TOKENS:q} {VAL_TOKENS:q} --sources {input.sources:q} --config {resources.config:q}"
+        " --tokens {resources.train_tokens} {input.val:q} --sources {input.sources:q} --config {resources.config:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 
 

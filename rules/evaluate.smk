@@ -45,6 +45,7 @@ rule base_eval:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        train_tokens=TRAIN_TOKENS,
     params:
         *settings("base_eval"),
     message:
@@ -52,7 +53,7 @@ rule base_eval:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base_eval --out {output:q} --model {input.model:q}"
-        " --bundle {input.bundle:q} --train-tokens {TRAIN_TOKENS:q} --val-tokens {VAL_TOKENS:q}"
+        " --bundle {input.bundle:q} --train-tokens {resources.train_tokens} --val-tokens {input.val:q}"
         " --device {resources.device} --device-batch-size {resources.device_batch_size}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
 

@@ -31,6 +31,7 @@ rule base:
         gpu=0,
         device="cpu",
         device_batch_size=cfg.execution.device_batch_size,
+        train_tokens=TRAIN_TOKENS,
         prompts=json.dumps(layout.texts[0].entry.sample_prompts),
         execution=EXECUTION,
         wandb=WANDB,
@@ -41,7 +42,7 @@ rule base:
         " launch `{resources.launch}`, GPUs {resources.gpu}, device batch {resources.device_batch_size}"
     shell:
         "{resources.launch} -m workflow_scripts.base --out {output:q} --tokenizer {input.tokenizer:q}"
-        " --train-tokens {TRAIN_TOKENS:q} --val-tokens {VAL_TOKENS:q} --device {resources.device}"
+        " --train-tokens {resources.train_tokens} --val-tokens {input.val:q} --device {resources.device}"
         " --device-batch-size {resources.device_batch_size} --prompts {resources.prompts:q}"
         " --execution {resources.execution:q} --wandb {resources.wandb:q}"
         " --settings {params:q} 2>&1 | tee -i {log:q}"
