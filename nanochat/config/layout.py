@@ -177,7 +177,9 @@ class Layout:
         if name == OWN:
             folder, available, wanted = self.own_text, self.own_shards, "auto"
         elif name == "world":
-            folder, available = self.world, self.config.world.train_shards
+            # A folder may hold a world; the public hubs and their mirrors do not.
+            elsewhere = self.config.data.source.startswith(("hub", "http"))
+            folder, available = self.world if elsewhere else self.data, self.config.world.train_shards
         else:
             folder, available = self.data, (entry.shards or 1) - 1
         if wanted == "auto":

@@ -50,13 +50,9 @@ class _Memory:
         self.table = _Table(np.array([first], dtype=kind), np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
 
     def add(self, chunks: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
-        """Take in chunks with their ids; those that another thread has brought meanwhile are there already."""
-        fresh = [place for place, chunk in enumerate(chunks) if chunk not in self.entry]
-        if len(fresh) < len(chunks):
-            given = _Table(ids, np.cumsum(lengths) - lengths, lengths)
-            ids, lengths = given.gather(np.array(fresh, dtype=np.int64))
+        """Take in new chunks with their ids."""
         first = len(self.table.begin)
-        self.entry.update((chunks[place], number) for number, place in enumerate(fresh, first))
+        self.entry.update(zip(chunks, range(first, first + len(chunks))))
         self.table = self.table.with_more(ids, lengths)
 
 
@@ -115,14 +111,13 @@ class BulkEncoder:
         new = np.flatnonzero(entries < 0).tolist()
         short = [place for place in new if len(distinct[place]) <= _KEPT_CHARACTERS]
         long = [place for place in new if len(distinct[place]) > _KEPT_CHARACTERS]
-        chunks = [distinct[place] for place in short]
-        encoded = self._tokenizer.pieces.encode(chunks, self._kind)
-        with self._lock:
-            memory.add(chunks, *encoded)
+        with self._lock:  # texts share most of their new words: one thread encodes them, the next finds them here
+            chunks = [distinct[place] for place in short if distinct[place] not in memory.entry]
+            memory.add(chunks, *self._tokenizer.pieces.encode(chunks, self._kind))
             table = memory.table
             if len(memory.entry) > _KEPT_CHUNKS and self._memory is memory:
                 self._memory = _Memory(self._tokenizer.bos, self._kind)
-        entries[short] = [memory.entry[chunk] for chunk in chunks]
+        entries[short] = [memory.entry[distinct[place]] for place in short]
         if long:
             entries[long] = len(table.begin) + np.arange(len(long))
             pieces = [self._in_pieces(distinct[place]) for place in long]

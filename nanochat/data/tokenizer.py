@@ -5,6 +5,7 @@ The special and unused tokens are entries of the BPE vocabulary that no merge re
 """
 
 import json
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -234,8 +235,8 @@ class Tokenizer:
         Raises:
             ArtifactError: if the tokenizer was made with another split.
         """
-        text = self._core.to_str()
-        if not any(json.dumps(split_pattern(digits), ensure_ascii=False) in text for digits in (1, 2, 3)):
+        split = pickle.dumps(self._core.pre_tokenizer)
+        if not any(json.dumps(split_pattern(n), ensure_ascii=False).encode() in split for n in (1, 2, 3)):
             raise ArtifactError(
                 "tokenizer: its split is not one of this version of the program; delete it and rerun snakemake"
             )

@@ -17,8 +17,8 @@ from tests.conftest import Workflow
 # Stage → its output, and the longest delay in seconds before the kill; in the order they run.
 ALL = {
     "world": ("data/*/made", 0.8),
-    "tokenizer": ("data/*/tokens/*/tokenizer", 0.6),
-    "tokens/shard_00001": ("data/*/tokens/*/shard_00001", 0.5),
+    "tokenizer": ("data/tokens/*/tokenizer", 0.6),
+    "tokens/world/00001": ("data/tokens/*/world/shard_00001", 0.5),
     "base": ("results/smoke/base", 5.0),
     "mid": ("results/smoke/mid", 4.0),
     "sft": ("results/smoke/sft", 4.0),
@@ -27,7 +27,7 @@ ALL = {
     "chat_eval_rl": ("results/smoke/eval/rl", 3.0),
     "report": ("report.md", 1.5),
 }
-SOME = ("tokens/shard_00001", "base", "mid", "sft", "rl", "chat_eval_rl")
+SOME = ("tokens/world/00001", "base", "mid", "sft", "rl", "chat_eval_rl")
 
 
 def kill_during(workflow: Workflow, stage: str, delay: float, *, only_snakemake: bool) -> bool:

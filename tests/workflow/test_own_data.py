@@ -9,6 +9,7 @@ from nanochat.artifact import read_manifest, verify
 from tests.conftest import REPOSITORY, Workflow
 
 TARGETS = ("results/smoke/sft", "results/smoke/eval/base")
+SMALLER = {stage: "{steps: 6, eval_every: 6, eval_tokens: 1024}" for stage in ("base", "mid")}
 
 
 def line(question: str, answer: str) -> str:
@@ -40,7 +41,9 @@ def own_run(tmp_path_factory):
         "own={text: {files: ['my notes']}, conversations: {chats: chats.jsonl},"
         f" persona: {{file: '{REPOSITORY}/config/own-example/persona.yaml', conversations: 60}}}}",
         "data={mixture: {world: {weight: 3}, own: {weight: 1}}}",
-        "sft={mixture: {chats: {epochs: 2}, persona: {}, identity: null}}",
+        "sft={mixture: {chats: {epochs: 2}, persona: {}, identity: null}, steps: 6, eval_every: 6, eval_tokens: 1024}",
+        "base_eval={max_items: 2, bpb_tokens: 1024}",
+        *(f"{stage}={values}" for stage, values in SMALLER.items()),
     )
     workflow.run(*TARGETS, *arguments)
     return workflow, arguments

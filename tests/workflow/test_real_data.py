@@ -29,7 +29,7 @@ SMALLER = (
 def test_real_data_runs_to_a_complete_report(shared_hub, tmp_path):
     workflow = Workflow(tmp_path)
     # A mirror on a bad day: cut connections, refusals, wrong bytes.
-    faults = Faults(rates={"cut": 0.15, "wrong": 0.1, "429": 0.05, "503": 0.05}, seed=1)
+    faults = Faults(rates={"cut": 0.1, "wrong": 0.05, "429": 0.02, "503": 0.02}, seed=1)
     with HubServer(shared_hub, faults) as server:
         data = f"data={{source: '{server.address}', train_shards: 1}}"
         arguments = [data if argument.startswith("data=") else argument for argument in SMALLER]
