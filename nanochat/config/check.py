@@ -43,7 +43,8 @@ def _check_task(layout: Layout, key: str, name: str) -> None:
             f"config: {key}: {name} is not in the embedded world; set data.source to hub, a mirror or a folder, or "
             "take it out"
         )
-    if source == "hub" and any(path.startswith("datasets/world/") for path in files):
+    public = layout.catalogue.urls
+    if source == "hub" and any(is_of_world(path) and path not in public for path in files):
         raise ConfigError(f"config: {key}: {name} is of the embedded world, but data.source is hub")
 
 

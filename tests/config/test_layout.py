@@ -131,6 +131,7 @@ WORLD_RUN = {"rl": {"task": "word_problems"}}
         ({"mid": {"mixture": {"smoltalk": {}}}} | WORLD_RUN, "mid.mixture: smoltalk is not in the embedded world"),
         ({"chat_eval": {"tasks": {"mmlu": {}}}} | WORLD_RUN, "chat_eval.tasks: mmlu is not in the embedded world"),
         ({"sft": {"mixture": {"facts": {}}}, "data": HUB}, "sft.mixture: facts is of the embedded world"),
+        ({"sft": {"mixture": {"spelling": {}}}, "data": HUB}, "sft.mixture: spelling is of the embedded world"),
     ],
 )
 def test_what_the_source_lacks_is_said_before_the_first_job(values, message):
