@@ -8,20 +8,25 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 report: .venv/installed
 	snakemake report.md
 
-test: .venv/installed
+test: .venv/dev
 	pytest
 
-lint: .venv/installed
+lint: .venv/dev
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	lint-imports
 	snakemake --lint
 
-.venv/installed: pyproject.toml envs/constraints.txt
+# What a user needs, and what a developer needs beside it.
+USES = workflow,wandb,chat
+.venv/installed: EXTRAS = $(USES)
+.venv/dev: EXTRAS = $(USES),dev
+
+.venv/installed .venv/dev: pyproject.toml envs/constraints.txt
 	@if command -v uv >/dev/null; then \
-	  uv venv --allow-existing .venv && VIRTUAL_ENV=.venv uv pip install -c envs/constraints.txt -e '.[workflow,wandb,chat,dev]'; \
+	  uv venv --allow-existing .venv && VIRTUAL_ENV=.venv uv pip install -c envs/constraints.txt -e '.[$(EXTRAS)]'; \
 	else \
-	  python3 -m venv .venv && .venv/bin/pip install -c envs/constraints.txt -e '.[workflow,wandb,chat,dev]'; \
+	  python3 -m venv .venv && .venv/bin/pip install -c envs/constraints.txt -e '.[$(EXTRAS)]'; \
 	fi
 	@touch $@

@@ -18,6 +18,8 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/deliver.smk"
+include: "rules/export.smk"
+include: "rules/compare.smk"
 
 
 rule all:

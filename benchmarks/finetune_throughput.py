@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 import torch
-from report import Sample, finish, machine, number, print_table, ratio, share, with_sleeping_threads
+from report import Sample, finish, machine, number, print_table, ratio, share, with_briefly_spinning_threads
 from shape import Shape
 from workload import BOS, SEED, Trainee, conversations, documents
 
@@ -60,7 +60,7 @@ class Kind:
 
 def main() -> None:
     """Command line."""
-    with_sleeping_threads()
+    with_briefly_spinning_threads()
     parser = Shape.command_line(__doc__, steps=3, repeats=5)
     parser.add_argument("--conversations", type=int, default=20_000, help="how many are packed (default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -41,7 +41,7 @@ def merge(into: dict[str, Any], values: dict[str, Any]) -> None:
 
 def run_section(name: str, given: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Run a section as a program; what it told until its end, or until `seconds` were over."""
-    environment = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    environment = os.environ | {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000")}
     process = subprocess.Popen(
         [sys.executable, str(SECTIONS), name, json.dumps(given)], env=environment, stdout=subprocess.PIPE, text=True
     )

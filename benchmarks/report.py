@@ -78,9 +78,9 @@ def finish(name: str, figures: dict[str, Any], machine: dict[str, Any]) -> None:
     print(json.dumps({"benchmark": name, **figures, "machine": machine}), flush=True)
 
 
-def with_sleeping_threads() -> None:
+def with_briefly_spinning_threads() -> None:
     """Start this program again with the OpenMP setting of the workflow's rules, which is read when torch is loaded."""
-    if "OMP_WAIT_POLICY" not in os.environ:
+    if "GOMP_SPINCOUNT" not in os.environ:
         sys.stdout.flush()
-        environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+        environment = os.environ | {"GOMP_SPINCOUNT": "5000"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from report import Sample, finish, machine, number, print_table, share, with_sleeping_threads
+from report import Sample, finish, machine, number, print_table, share, with_briefly_spinning_threads
 from shape import Shape
 from torch import Tensor
 from workload import BOS, SEED, Trainee, documents
@@ -101,7 +101,7 @@ def run(trainee: Trainee, rows: TokenRows, shape: Shape, folder: Path, steps: in
 
 def main() -> None:
     """Command line."""
-    with_sleeping_threads()
+    with_briefly_spinning_threads()
     parser = Shape.command_line(__doc__, steps=13, repeats=3)
     parser.add_argument("--save-every", type=int, default=4, help="steps between checkpoints (default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -54,7 +54,7 @@ class Contestant:
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Contestant], dict[str, Any], list[str]]:
     """Let all contestants take their turns; returns them, facts about the rows, and what could not be measured."""
     shape = Shape.of_arguments(arguments)
-    common = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    common = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000")}
     heads = shape.config.heads
     contestants: dict[str, Contestant] = {}
     failed: list[str] = []

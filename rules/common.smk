@@ -44,9 +44,10 @@ except ConfigError as error:
 # The rules run `python` and `torchrun`: those beside this snakemake, unless an environment of their own is asked for.
 # The scripts lie beside the Snakefile, which with --directory is not where the work is done.
 prefix = f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'; "
-# Threads that wait asleep lose nothing here, and keep their speed when another process takes a core: spinning ones
-# ran six times slower beside a busy neighbour, these two times.
-prefix += f"export OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'PASSIVE')}; "
+# Threads that wait spin for some microseconds, which carries them from one small operation to the next, and then sleep:
+# spinning on beside another busy process ran six times slower, sleeping at once made generation half as fast.
+spins = os.environ.get("GOMP_SPINCOUNT", "5000")
+prefix += f"export GOMP_SPINCOUNT={spins}; "
 if "conda" not in str(workflow.deployment_settings.deployment_method).lower():
     prefix += f"export PATH='{Path(sys.executable).parent}':$PATH; "
 shell.prefix(prefix)

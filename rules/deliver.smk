@@ -109,8 +109,11 @@ rule clean:
         [f"{layout.tokens_root}/{text.name}/.progress" for text in layout.texts],
         f"{layout.tokens_root}/.progress",
         f"{layout.run}/own/.progress",
+        f"{layout.run}/compare/.progress",
+        f"{layout.run}/compare/eval/.progress",
         f"{layout.world}/.progress",
         [f"{layout.own_text}/.progress"] if layout.own_text else [],
+        f"{layout.run}/export/.progress",
     message:
         f"Removing the in-progress state of {layout.run}"
     shell:

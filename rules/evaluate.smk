@@ -1,7 +1,7 @@
 """Evaluate.
 INPUTS   checkpoint directories, token folders, the evaluation bundle, task files
 OUTPUTS  results/<run>/eval/{tokenizer,base,mid,sft,rl}/ : scores with standard errors, a record for each item
-RERUN    an evaluation that was killed goes on with the tasks that are left
+RERUN    an evaluation that was killed goes on with the items that are left
 """
 
 

@@ -2,17 +2,20 @@
 
 from nanochat.config.base import Settings
 from nanochat.config.catalogue import Catalogue, Corpus, TaskEntry, load_catalogue
+from nanochat.config.comparison import Comparison, Side
 from nanochat.config.data import CorpusShare, DataSettings, TokenizerSettings, WorldSettings
 from nanochat.config.evaluation import (
     BaseEvalSettings,
     ChatEvalSettings,
     ChatSettings,
     ChatTaskSettings,
+    CompareSettings,
     ExecutionSettings,
     ReportSettings,
     WandbSettings,
     parse_device_batch_size,
 )
+from nanochat.config.export import ExportSettings
 from nanochat.config.layout import Layout
 from nanochat.config.own import OWN, PERSONA, OwnSettings, OwnTextSettings, PersonaSettings, task_entry
 from nanochat.config.run import RunConfig, load_config, merge, read_yaml
@@ -39,10 +42,13 @@ __all__ = [
     "ChatEvalSettings",
     "ChatSettings",
     "ChatTaskSettings",
+    "CompareSettings",
+    "Comparison",
     "Corpus",
     "CorpusShare",
     "DataSettings",
     "ExecutionSettings",
+    "ExportSettings",
     "FinetuneSettings",
     "Layout",
     "MidSettings",
@@ -57,6 +63,7 @@ __all__ = [
     "RunConfig",
     "Settings",
     "SftSettings",
+    "Side",
     "TaskEntry",
     "TokenizerSettings",
     "TrainingSettings",

@@ -1,8 +1,9 @@
 """Settings of evaluation, report and chat."""
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from nanochat.config.base import Named, Settings
 
@@ -25,6 +26,15 @@ class ChatTaskSettings(Settings):
     """Items at most; none takes all."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length at which a generated answer is cut off."""
+    samples: int = Field(default=1, ge=1, le=1024)
+    """Answers generated for each item; from 2 on the score is the mean share of right ones (pass@1), with pass@k beside
+    it, and needs a temperature."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature of this task; none takes the section's."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Sample from the k most likely tokens only; none from all."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Sample from the most likely tokens that together hold this probability; none from all."""
 
 
 class ChatEvalSettings(Settings):
@@ -36,6 +46,46 @@ class ChatEvalSettings(Settings):
     """0 is greedy, the setting of published scores."""
     seed: int = 0
     """Seed of sampling, where the temperature is not 0."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        for name, task in self.tasks.items():
+            if task.samples > 1 and not self.temperature_of(name):
+                raise ValueError(
+                    f"chat_eval.tasks.{name}: samples = {task.samples} at temperature 0 would be the same answer each "
+                    "time; set its temperature, such as 0.8, or leave samples at 1"
+                )
+        return self
+
+    def temperature_of(self, task: str) -> float:
+        """Sampling temperature of one of the tasks."""
+        own = self.tasks[task].temperature
+        return self.temperature if own is None else own
+
+
+class CompareSettings(Settings):
+    """What `snakemake compare` compares: two checkpoints, on the items both were evaluated on."""
+
+    first: str | None = None
+    """Checkpoint directory, such as results/a/sft; its evaluation is looked for in results/a/eval/sft."""
+    second: str | None = None
+    """The other one; differences are the second one's score minus the first one's."""
+    resamples: int = Field(default=10_000, ge=100)
+    """Resamples of the paired bootstrap."""
+    seed: int = 0
+    """Seed of the resampling."""
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Self:
+        if (self.first is None) != (self.second is None):
+            given = "first" if self.second is None else "second"
+            other = "second" if self.second is None else "first"
+            raise ValueError(
+                f"compare.{other} is not set; compare.{given} is compared with another checkpoint directory"
+            )
+        if self.first and self.second and os.path.normpath(self.first) == os.path.normpath(self.second):
+            raise ValueError(f"compare.first and compare.second are both {self.first}; name two checkpoint directories")
+        return self
 
 
 class ReportSettings(Settings):

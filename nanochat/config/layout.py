@@ -257,6 +257,17 @@ class Layout:
         """Evaluation folder of a stage (`tokenizer`, `base`, `mid`, `sft`, `rl`)."""
         return f"{self.run}/eval/{stage}"
 
+    @property
+    def export_stage(self) -> str:
+        """The checkpoint that `export` takes: `export.stage`, or the last chat stage there is, else the run's last."""
+        stages = self.config.chat_stages
+        existing = [stage for stage in stages if Path(self.checkpoint(stage)).is_dir()]
+        return [*stages, *existing][-1] if self.config.export.stage == "auto" else self.config.export.stage
+
+    def export(self, stage: str) -> str:
+        """Folder of a stage's export to Hugging Face."""
+        return f"{self.run}/export/{stage}"
+
     def init(self, stage: str) -> str:
         """Checkpoint that a chat stage starts from."""
         before = {"mid": "base", "sft": "mid", "rl": "sft"}[stage]

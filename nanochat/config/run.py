@@ -15,10 +15,12 @@ from nanochat.config.evaluation import (
     BaseEvalSettings,
     ChatEvalSettings,
     ChatSettings,
+    CompareSettings,
     ExecutionSettings,
     ReportSettings,
     WandbSettings,
 )
+from nanochat.config.export import ExportSettings
 from nanochat.config.own import OWN, PERSONA, OwnSettings
 from nanochat.config.training import BaseSettings, MidSettings, ModelSettings, RlSettings, SftSettings
 from nanochat.errors import ConfigError
@@ -44,8 +46,10 @@ class RunConfig(Settings):
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
     chat_eval: ChatEvalSettings = ChatEvalSettings()
+    compare: CompareSettings = CompareSettings()
     report: ReportSettings = ReportSettings()
     chat: ChatSettings = ChatSettings()
+    export: ExportSettings = ExportSettings()
     wandb: WandbSettings = WandbSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
@@ -86,15 +90,23 @@ class RunConfig(Settings):
                     )
                 if not catalogue.task(task, f"{section}.mixture").train:
                     raise ValueError(f"{section}.mixture.{task}: this task has no training split")
-        for task in self.chat_eval.tasks:
-            if catalogue.task(task, "chat_eval.tasks").metric is None:
+        for task, how in self.chat_eval.tasks.items():
+            metric = catalogue.task(task, "chat_eval.tasks").metric
+            if metric is None:
                 raise ValueError(f"chat_eval.tasks.{task}: this task's answers cannot be checked")
+            if metric == "choice" and how.samples > 1:
+                raise ValueError(
+                    f"chat_eval.tasks.{task}.samples = {how.samples}: this task is answered by the likeliest letter, "
+                    "of which there is one; leave samples at 1"
+                )
         if self.rl.enabled:
             entry = catalogue.task(self.rl.task, "rl.task")
             if entry.metric != "generate" or not entry.train:
                 raise ValueError(
                     f"rl.task = {self.rl.task}: needs generated answers that can be checked, and a training split"
                 )
+        if self.export.stage == "rl" and not self.rl.enabled:
+            raise ValueError("export.stage = rl: this run has no such stage; set rl.enabled to true, or choose another")
         for section in ("base", "mid", "sft"):
             batch = getattr(self, section).total_batch_size
             if batch is not None and batch % self.model.sequence_length:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from nanochat.config.base import Settings
 from nanochat.config.data import CorpusShare, TokenizerSettings, WorldSettings
-from nanochat.config.evaluation import BaseEvalSettings, ChatEvalSettings, ReportSettings
+from nanochat.config.evaluation import BaseEvalSettings, ChatEvalSettings, CompareSettings, ReportSettings
 from nanochat.config.run import RunConfig
 from nanochat.config.training import BaseSettings, MidSettings, ModelSettings, RlSettings, SftSettings
 from nanochat.errors import ConfigError
@@ -137,10 +137,38 @@ class ChatEvalStage(Settings):
     chat_eval: ChatEvalSettings = ChatEvalSettings()
 
 
+class CompareStage(Settings):
+    """What two checkpoints are compared by."""
+
+    compare: CompareSettings = CompareSettings()
+
+
 class ReportStage(Settings):
     """How the report is written."""
 
     report: ReportSettings = ReportSettings()
+
+
+class ExportView(Settings):
+    """Of `export`, all but which checkpoint."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    name: str | None = None
+
+
+class GenerationView(Settings):
+    """Of `chat`, how an exported model samples unless told otherwise."""
+
+    temperature: float = 0.8
+    top_k: int | None = 50
+    max_new_tokens: int = 256
+
+
+class ExportStage(Settings):
+    """How a checkpoint is written for transformers."""
+
+    export: ExportView = ExportView()
+    chat: GenerationView = GenerationView()
 
 
 STAGES: dict[str, type[Settings]] = {
@@ -157,7 +185,9 @@ STAGES: dict[str, type[Settings]] = {
     "sft": SftStage,
     "rl": RlStage,
     "chat_eval": ChatEvalStage,
+    "compare": CompareStage,
     "report": ReportStage,
+    "export": ExportStage,
 }
 
 

@@ -16,7 +16,9 @@ from nanochat.data.mixing import mean_by_share
 from nanochat.data.tokens import TokenFile, read_corpora
 from nanochat.errors import DataError
 from nanochat.evaluate.bpb import bits_per_byte
-from nanochat.evaluate.core import OFFICIAL_TASKS, CoreTask, evaluate_items, read_bundle
+from nanochat.evaluate.core import OFFICIAL_TASKS, CoreTask, read_bundle
+from nanochat.evaluate.core_batches import evaluate_tasks
+from nanochat.evaluate.item_log import ItemLog
 from nanochat.evaluate.scores import (
     FinishedTasks,
     Record,
@@ -26,6 +28,7 @@ from nanochat.evaluate.scores import (
     write_records,
     write_scores,
 )
+from nanochat.infer.acceleration import accelerate_inference
 from nanochat.infer.checkpoint import LoadedModel, load_checkpoint
 from nanochat.runtime import World, hardware_info, peak_memory_bytes
 
@@ -46,7 +49,7 @@ def run(
     world: World,
     device_batch_size: int,
 ) -> Manifest:
-    """Evaluate a base model; an interrupted evaluation goes on with the tasks that are left.
+    """Evaluate a base model; an interrupted evaluation goes on with the items that are left.
 
     Writes scores.json (one score per CORE task) and records.parquet (one row per item). Metrics: `bpb` (train, val,
     unigram), `core` (score, stderr, tasks).
@@ -58,7 +61,7 @@ def run(
         bundle: evaluation bundle.
         train_tokens: token folders `<corpus>/<shard>` of the training shards.
         val_tokens: token folder of the validation shard of each corpus.
-        world: the ranks; each takes every size-th item.
+        world: the ranks; each takes batches that amount to its share of the tokens.
         device_batch_size: full rows in one forward pass.
 
     Raises:
@@ -70,6 +73,7 @@ def run(
     with Workspace(out, "base_eval", settings, inputs, rank=world.rank) as workspace:
         if world.broadcast_object(world.is_main and workspace.finished()):
             return world.broadcast_object(workspace.promote() if world.is_main else None)
+        accelerate_inference(world.device)
         loaded = load_checkpoint(model, world.device, verify_files=False)  # the workspace has verified its inputs
         finished = FinishedTasks(workspace.progress)
         bpb = world.broadcast_object(finished.load("bpb") if world.is_main else None)
@@ -77,16 +81,23 @@ def run(
             bpb = _bits_per_byte(settings, loaded, train_tokens, val_tokens, world, device_batch_size)
             if world.is_main:
                 finished.save("bpb", bpb)
+        tasks = read_bundle(bundle, settings.base_eval.tasks)
+        found = evaluate_tasks(
+            loaded.model,
+            loaded.tokenizer,
+            tasks,
+            max_items=settings.base_eval.max_items,
+            device_batch_size=device_batch_size,
+            world=world,
+            items=ItemLog(workspace.progress, world.rank),
+        )
         scores, records = [], {}
-        for task in read_bundle(bundle, settings.base_eval.tasks):
-            done = world.broadcast_object(finished.load(task.label) if world.is_main else None)
-            if done is None:
-                done = _evaluate(loaded, task, settings.base_eval.max_items, world, device_batch_size)
-                if world.is_main:
-                    finished.save(task.label, done)
-            scores.append(_score(task, done["records"], done["seconds"]))
-            records[task.label] = done["records"]
-            log.info("%s %.3f ± %.3f (%d items)", task.label, scores[-1].value, scores[-1].stderr, scores[-1].items)
+        for task in tasks:
+            seconds = sum(record["seconds"] for record in found[task.label])
+            # Times are not part of what was found: the records of two runs are equal.
+            records[task.label] = [{k: v for k, v in r.items() if k != "seconds"} for r in found[task.label]]
+            scores.append(_score(task, records[task.label], seconds))
+            log.info("%s %s", task.label, scores[-1].text)
         core, error = mean_centred(scores)
         summary = {
             "core": {"value": core, "stderr": error, "tasks": len(scores), "official_tasks": OFFICIAL_TASKS},
@@ -166,17 +177,6 @@ def unigram_bits_per_byte(
     if size == 0:
         raise DataError("the validation text is empty; expected at least one document in the last shard")
     return float((seen * bits[text]).sum()) / size
-
-
-def _evaluate(
-    loaded: LoadedModel, task: CoreTask, max_items: int | None, world: World, device_batch_size: int
-) -> dict[str, Any]:
-    start = time.monotonic()
-    indices = range(len(task.items) if max_items is None else min(max_items, len(task.items)))
-    mine = list(indices)[world.rank :: world.size]
-    found = evaluate_items(loaded.model, loaded.tokenizer, task, mine, device_batch_size) if mine else []
-    records = [record for part in world.gather_objects(found) for record in part]
-    return {"records": sorted(records, key=lambda record: record["item"]), "seconds": time.monotonic() - start}
 
 
 def _score(task: CoreTask, records: Sequence[Record], seconds: float) -> Score:

@@ -8,6 +8,7 @@ A bundle folder holds core.yaml (the tasks), eval_meta_data.csv (random baseline
 """
 
 import csv
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import yaml
 
+from nanochat.data.encoding import BulkEncoder
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import DataError
-from nanochat.infer.scoring import Span, SpanLoss, span_losses
-from nanochat.model.gpt import GPT
+from nanochat.infer.scoring import Span, SpanLoss
+from nanochat.infer.trees import common_prefix, crop
 
 OFFICIAL_TASKS = 22
 """Tasks of the whole CORE."""
@@ -29,6 +33,9 @@ _FIELDS = {
     "schema": ("context_options", "continuation", "gold"),
     "language_modeling": ("context", "continuation"),
 }
+
+_AT_ONCE = 1024
+"""Texts that are encoded together."""
 
 Item = dict[str, Any]
 
@@ -63,8 +70,8 @@ class CoreTask:
     def examples(self, index: int) -> list[Item]:
         """The solved examples before an item: drawn from the whole task, so that capping items changes none of them."""
         count = min(self.shots, len(self.items) - 1)
-        others = [place for place in range(len(self.items)) if place != index]
-        return [self.items[place] for place in random.Random(1234 + index).sample(others, count)]
+        others = random.Random(1234 + index).sample(range(len(self.items) - 1), count)
+        return [self.items[place + (place >= index)] for place in others]
 
 
 def read_bundle(bundle: Path, labels: Sequence[str] = ()) -> list[CoreTask]:
@@ -137,6 +144,14 @@ class Rendered:
     spans: tuple[Span, ...]
     fallback: bool = False
 
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell other tokens apart."""
+        digest = hashlib.sha256()
+        for span in self.spans:
+            digest.update(np.array([span.start, *span.tokens], dtype="<i4").tobytes() + b";")
+        return digest.hexdigest()[:16]
+
 
 def texts_of(task: CoreTask, index: int) -> list[tuple[str, str]]:
     """(context, continuation) of each option of an item, solved examples included; the joined text is what counts."""
@@ -160,45 +175,57 @@ def render_items(task: CoreTask, indices: Sequence[int], tokenizer: Tokenizer) -
     at their longest common suffix, that of language modeling where the context without trailing blanks ends.
     """
     texts = [texts_of(task, index) for index in indices]
-    joined = iter(tokenizer.encode_batch([context + more for options in texts for context, more in options]))
-    sequences = [[(tokenizer.bos, *next(joined)) for _ in options] for options in texts]
+    joined = iter(_encode(tokenizer, [context + more for options in texts for context, more in options]))
+    sequences = [[next(joined) for _ in options] for options in texts]
     if task.kind == "multiple_choice":
-        return [_after(options, _common(options)) for options in sequences]
+        return [_after(options, common_prefix(options)) for options in sequences]
     if task.kind == "schema":
-        return [_ending(options, _common([option[::-1] for option in options])) for options in sequences]
-    contexts = tokenizer.encode_batch([options[0][0].rstrip() for options in texts])
+        return [_ending(options, common_prefix([option[::-1] for option in options])) for options in sequences]
+    contexts = _encode(tokenizer, [options[0][0].rstrip() for options in texts])
     rendered = []
-    for (whole,), ids, ((context, more),) in zip(sequences, contexts, texts):
-        before = (tokenizer.bos, *ids)
-        if whole[: len(before)] == before and len(whole) > len(before):
-            rendered.append(Rendered((Span(whole, len(before)),)))
+    for (whole,), before, ((context, more),) in zip(sequences, contexts, texts):
+        if len(before) < len(whole) and (whole[: len(before)] == before).all():
+            rendered.append(Rendered((_span(whole, len(before)),)))
         else:
             rest = tokenizer.encode((context + more)[len(context.rstrip()) :])
-            rendered.append(Rendered((Span((*before, *rest), len(before)),), fallback=True))
+            rendered.append(Rendered((_span(np.append(before, rest), len(before)),), fallback=True))
     return rendered
 
 
-def _common(sequences: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common prefix."""
-    count = 0
-    for column in zip(*sequences):
-        if len(set(column)) > 1:
-            break
-        count += 1
-    return count
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of texts, with `<|bos|>` in front; solved examples come again and again, and are encoded once."""
+    found: list[np.ndarray] = []
+    encoder = BulkEncoder(tokenizer, np.dtype(np.int64))
+    try:
+        parts = [
+            pa.array(texts[start : start + _AT_ONCE], pa.large_string()) for start in range(0, len(texts), _AT_ONCE)
+        ]
+    except UnicodeEncodeError:  # half of a surrogate pair, as broken JSON may hold
+        return [np.array([tokenizer.bos, *ids]) for ids in tokenizer.encode_batch(texts)]
+    for ids, lengths in encoder.encode(parts):
+        found += np.split(ids, np.cumsum(lengths)[:-1])
+    return found
 
 
-def _after(options: Sequence[tuple[int, ...]], start: int) -> Rendered:
+def _span(tokens: np.ndarray, start: int) -> Span:
+    return Span(tuple(tokens.tolist()), start)
+
+
+def _after(options: Sequence[np.ndarray], start: int) -> Rendered:
     # At least one token of each choice is judged, also where one choice is the beginning of another.
-    return Rendered(tuple(Span(tokens, min(start, len(tokens) - 1)) for tokens in options))
+    return Rendered(tuple(_span(tokens, min(start, len(tokens) - 1)) for tokens in options))
 
 
-def _ending(options: Sequence[tuple[int, ...]], count: int) -> Rendered:
-    return Rendered(tuple(Span(tokens, max(1, len(tokens) - max(1, count))) for tokens in options))
+def _ending(options: Sequence[np.ndarray], count: int) -> Rendered:
+    return Rendered(tuple(_span(tokens, max(1, len(tokens) - max(1, count))) for tokens in options))
 
 
 def judge(task: CoreTask, index: int, rendered: Rendered, losses: Sequence[SpanLoss], context: int) -> dict[str, Any]:
-    """The record of one item: the options' losses, what was picked and whether it is right."""
+    """The record of one item: the options' losses, what was picked and whether it is right.
+
+    `prompt` is a digest of the tokens of all options, so that two evaluations can be seen to have asked the same;
+    `context_tokens` is how many tokens stood before the judged part of each option.
+    """
     item = task.items[index]
     record: dict[str, Any] = {"item": index}
     if task.kind == "language_modeling":
@@ -210,18 +237,8 @@ def judge(task: CoreTask, index: int, rendered: Rendered, losses: Sequence[SpanL
     return record | {
         "loss_sums": [round(loss.total, 5) for loss in losses],  # the digits that do not depend on the batch
         "loss_tokens": [loss.tokens for loss in losses],
+        "context_tokens": [crop(span, context).start for span in rendered.spans],
+        "prompt": rendered.digest,
         "truncated": any(len(span.tokens) > context for span in rendered.spans),
         "fallback": rendered.fallback,
     }
-
-
-def evaluate_items(
-    model: GPT, tokenizer: Tokenizer, task: CoreTask, indices: Sequence[int], device_batch_size: int
-) -> list[dict[str, Any]]:
-    """Records of some items of a task: one forward pass for each option, in batches by length over all items."""
-    rendered = render_items(task, indices, tokenizer)
-    losses = iter(span_losses(model, [span for item in rendered for span in item.spans], device_batch_size))
-    context = model.config.sequence_length
-    return [
-        judge(task, index, item, [next(losses) for _ in item.spans], context) for index, item in zip(indices, rendered)
-    ]

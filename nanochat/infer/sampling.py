@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_BLOCK = 64
+"""Tokens whose probabilities are summed first, so that running sums are short."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class SamplingParams:
         min_p: only tokens at least this share as likely as the likeliest one (arXiv 2407.01082).
         seed: of this completion's random numbers; equal requests with equal seeds give equal tokens.
         stop: tokens that end the completion (kept as its last token); None: `<|assistant_end|>` and `<|bos|>`.
+        logprobs: whether the log-probability of each token is wanted.
     """
 
     max_tokens: int = 256
@@ -29,6 +34,7 @@ class SamplingParams:
     min_p: float | None = None
     seed: int = 0
     stop: frozenset[int] | None = None
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         checks = (
@@ -43,6 +49,11 @@ class SamplingParams:
             if not fine:
                 raise ValueError(f"SamplingParams: {name} = {getattr(self, name)}, expected {expected}")
 
+    @property
+    def filtered(self) -> bool:
+        """Whether it draws from some of the tokens only."""
+        return self.top_k is not None or self.top_p is not None or self.min_p is not None
+
 
 def uniforms(seed: int, count: int) -> np.ndarray:
     """The random numbers of one completion: (count,) float64 in [0, 1), a function of seed and position only."""
@@ -50,46 +61,58 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """Rows that choose their token in the same way.
+
+    Attributes:
+        rows: which; None for all.
+        candidates: most likely tokens looked at; None for all, without a filter.
+        temperature, top_p, min_p: (rows, 1).
+    """
+
+    rows: Tensor | None
+    candidates: int | None
+    temperature: Tensor
+    top_p: Tensor
+    min_p: Tensor
+
+
+@dataclass(frozen=True)
 class RowSampling:
     """The sampling parameters of the rows of a batch, as tensors; made once and used for many steps."""
 
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
-    min_p: Tensor
-    plain: Tensor
-    """Rows drawn from all tokens."""
-    filtered: Tensor
-    """Rows drawn after a filter."""
-    largest_k: int
-    """Most candidates any filtered row needs."""
+    kinds: tuple[_Kind, ...]
+    """Of the rows that are not greedy."""
+    logprobs: bool
+    """Whether any row wants log-probabilities."""
 
     @classmethod
     def of(cls, rows: Sequence[SamplingParams], vocab_size: int, device: torch.device) -> "RowSampling":
         """Collect the parameters of the rows, in order."""
+        # Rows of one kind are computed alike whatever stands beside them: the order in which a running sum is taken
+        # decides which token a random number means.
+        places: dict[int | None, list[int]] = {}
+        for place, row in enumerate(rows):
+            if row.temperature > 0:
+                candidates = min(row.top_k or vocab_size, vocab_size) if row.filtered else None
+                places.setdefault(candidates, []).append(place)
 
-        def column(values: list[float], dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)[:, None]
+        def kind(candidates: int | None, chosen: list[int]) -> _Kind:
+            def column(values: list[float]) -> Tensor:
+                return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
 
-        def is_filtered(row: SamplingParams) -> bool:
-            return row.top_k is not None or row.top_p is not None or row.min_p is not None
+            return _Kind(
+                rows=None if len(chosen) == len(rows) else torch.tensor(chosen, device=device),
+                candidates=candidates,
+                temperature=column([rows[place].temperature for place in chosen]),
+                top_p=column([rows[place].top_p or 1.0 for place in chosen]),
+                min_p=column([rows[place].min_p or 0.0 for place in chosen]),
+            )
 
-        drawn = [place for place, row in enumerate(rows) if row.temperature > 0]
-        filtered = [place for place in drawn if is_filtered(rows[place])]
-        plain = [place for place in drawn if not is_filtered(rows[place])]
-        candidates = [min(row.top_k or vocab_size, vocab_size) for row in rows]
-        return cls(
-            temperature=column([row.temperature or 1.0 for row in rows]),
-            top_k=column(candidates, torch.int64),
-            top_p=column([row.top_p or 1.0 for row in rows]),
-            min_p=column([row.min_p or 0.0 for row in rows]),
-            plain=torch.tensor(plain, dtype=torch.int64, device=device),
-            filtered=torch.tensor(filtered, dtype=torch.int64, device=device),
-            largest_k=max((candidates[place] for place in filtered), default=0),
-        )
+        return cls(tuple(kind(*entry) for entry in places.items()), any(row.logprobs for row in rows))
 
 
-def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, Tensor | None]:
     """Choose one token per row.
 
     The filters apply in the order top-k, top-p, min-p, each on the probabilities that the one before left. A row's
@@ -101,36 +124,52 @@ def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, 
         uniform: (rows,) random numbers in [0, 1).
 
     Returns:
-        (rows,) int64 tokens, and (rows,) float32 log-probabilities under the model itself, that is at temperature 1
-        and before any filter.
+        (rows,) int64 tokens, and, where wanted, (rows,) float32 log-probabilities under the model itself, that is at
+        temperature 1 and before any filter.
     """
-    tokens = logits.argmax(dim=-1)
-    # Each kind of row has its own path, whatever stands beside it: the order in which the running sum is taken
-    # decides which token a random number means.
-    if len(rows.plain):
-        part = rows.plain
-        probabilities = torch.softmax(logits[part] / rows.temperature[part], dim=-1)
-        tokens[part] = _invert(probabilities, uniform[part])
-    if len(rows.filtered):
-        tokens[rows.filtered] = _sample_filtered(logits, rows, uniform)
+    every = len(rows.kinds) == 1 and rows.kinds[0].rows is None
+    tokens = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device) if every else logits.argmax(dim=-1)
+    for kind in rows.kinds:
+        part, numbers = (logits, uniform) if kind.rows is None else (logits[kind.rows], uniform[kind.rows])
+        drawn = _draw(part, kind, numbers)
+        tokens = drawn if kind.rows is None else tokens.index_copy_(0, kind.rows, drawn)
+    if not rows.logprobs:
+        return tokens, None
     chosen = logits.gather(-1, tokens[:, None])[:, 0]
     return tokens, chosen - torch.logsumexp(logits, dim=-1)
 
 
-def _sample_filtered(logits: Tensor, rows: RowSampling, uniform: Tensor) -> Tensor:
-    part = rows.filtered
-    values, order = torch.topk(logits[part] / rows.temperature[part], rows.largest_k, dim=-1)
-    rank = torch.arange(rows.largest_k, device=values.device)
-    probabilities = torch.softmax(values.masked_fill(rank >= rows.top_k[part], float("-inf")), dim=-1)
+def _draw(logits: Tensor, kind: _Kind, uniform: Tensor) -> Tensor:
+    if kind.candidates is None:
+        return _invert(torch.softmax(logits / kind.temperature, dim=-1), uniform)
+    values, order = torch.topk(logits / kind.temperature, kind.candidates, dim=-1)
+    probabilities = torch.softmax(values, dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
-    kept = ((before < rows.top_p[part]) | (rank == 0)) & (probabilities >= rows.min_p[part] * probabilities[:, :1])
-    return order.gather(-1, _invert(probabilities * kept, uniform[part])[:, None])[:, 0]
+    kept = (before < kind.top_p) & (probabilities >= kind.min_p * probabilities[:, :1])
+    kept[:, 0] = True
+    return order.gather(-1, _invert(probabilities * kept, uniform)[:, None])[:, 0]
 
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Index at which the running sum of (unnormalised) weights passes `uniform` of the whole."""
+    """Index at which the running sum of (unnormalised) weights passes `uniform` of the whole.
+
+    In two steps, first among the sums of blocks: a running sum over the whole vocabulary takes longer than the model.
+    """
+    rows, count = weights.shape
+    blocks = F.pad(weights, (0, -count % _BLOCK)).view(rows, -1, _BLOCK)
+    block, left = _pass(blocks.sum(dim=-1), uniform.to(torch.float64))
+    inside, _ = _pass(blocks[torch.arange(rows, device=weights.device), block], left)
+    return block * _BLOCK + inside
+
+
+def _pass(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the running sum passes `share` (rows,) of the whole, and which share of that place's own weight is left."""
     # In double precision a tail token of probability 1e-9 is still drawn, and only as often as it should be.
     running = weights.to(torch.float64).cumsum(dim=-1)
-    target = uniform.to(torch.float64)[:, None] * running[:, -1:]
-    index = torch.searchsorted(running, target, right=True)[:, 0]
-    return index.clamp(max=weights.shape[-1] - 1)
+    whole = running[:, -1:]
+    # Below the whole, so that the place found has a weight.
+    target = torch.minimum(share[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))
+    index = torch.searchsorted(running, target, right=True)
+    own = weights.gather(-1, index).to(torch.float64)
+    left = (target - (running.gather(-1, index) - own)) / own
+    return index[:, 0], left[:, 0].clamp(0.0, 1.0)

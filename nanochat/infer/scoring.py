@@ -2,25 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nanochat.infer.trees import Span, Tree, crop, grow, pack
 from nanochat.model.gpt import GPT
 from nanochat.model.loss import soft_cap, token_losses
 
+__all__ = [
+    "Span",
+    "SpanLoss",
+    "batches_by_length",
+    "crop",
+    "next_logits",
+    "one_by_one",
+    "span_losses",
+    "tokens_at_once",
+    "tree_losses",
+]
 
-@dataclass(frozen=True)
-class Span:
-    """A token sequence of which the part from `start` on is to be judged.
 
-    Attributes:
-        tokens: context and continuation, with `<|bos|>` in front.
-        start: first token of the continuation, at least 1.
-    """
-
-    tokens: tuple[int, ...]
-    start: int
+_MOST_ALIKE = 16
+"""Spans whose beginning is shared, where the caller does not say which belong together: rows would grow too long."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +49,59 @@ class SpanLoss:
         return self.total / self.tokens
 
 
-def crop(span: Span, context: int) -> Span:
-    """The last `context` tokens of a span, its start moved along."""
-    over = max(0, len(span.tokens) - context)
-    return Span(span.tokens[over:], max(1, span.start - over)) if over else span
+CPU_TOKENS = 2048
+"""Positions of a forward pass on CPUs at most: what its layers hand on should stay in the processor's cache."""
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, of at most `tokens` tokens with padding, longest first."""
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows
+def tokens_at_once(model: GPT, device_batch_size: int) -> int:
+    """Positions of one forward pass: `device_batch_size` full rows, on CPUs no more than they are fastest with."""
+    context = model.config.sequence_length
+    tokens = device_batch_size * context
+    return min(tokens, max(CPU_TOKENS, context)) if model.device.type == "cpu" else tokens
 
 
-def _padded(sequences: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    # Padding stands on the right, where no token before it looks.
-    rows = torch.zeros((len(sequences), max(map(len, sequences))), dtype=torch.int64)
-    for row, sequence in enumerate(sequences):
-        rows[row, : len(sequence)] = torch.tensor(sequence)
-    return rows.to(device)
+def batches_by_length(sizes: Sequence[int], tokens: int) -> list[list[int]]:
+    """Indices in batches of like size, largest first, of at most `tokens` tokens; a larger one is alone."""
+    batches: list[list[int]] = []
+    space = 0
+    for index in sorted(range(len(sizes)), key=lambda index: (-sizes[index], index)):
+        if not batches or sizes[index] > space:
+            batches.append([])
+            space = tokens
+        batches[-1].append(index)
+        space -= sizes[index]
+    return batches
 
 
 @torch.inference_mode()
+def tree_losses(model: GPT, items: Sequence[Sequence[Tree]]) -> list[list[SpanLoss]]:
+    """Judge the spans of items in one forward pass; the head is applied to their judged positions only.
+
+    Args:
+        model: in evaluation mode.
+        items: at least one, each the trees that its spans were grown to.
+
+    Returns:
+        For each item its spans' losses, in their order.
+    """
+    packed = pack([tree for trees in items for tree in trees])
+    hidden = model.hidden(packed.tokens.to(model.device), packed.layout.to(model.device))
+    targets = packed.targets.to(model.device)
+    losses, correct = token_losses(hidden, model.head.weight, targets, model.config.softcap)
+    # Each span of each item has a number of its own.
+    item_of_tree = np.repeat(np.arange(len(items)), [len(trees) for trees in items])
+    counts = [1 + max(int(tree.owners.max()) for tree in trees) for trees in items]
+    first = np.cumsum([0, *counts])
+    span = first[item_of_tree[packed.trees]] + packed.owners
+    total = np.bincount(span, weights=losses.double().cpu().numpy(), minlength=first[-1])
+    tokens = np.bincount(span, minlength=first[-1])
+    hits = np.bincount(span, weights=correct.cpu().numpy(), minlength=first[-1])
+    flat = [SpanLoss(float(t), int(n), int(h) == int(n)) for t, n, h in zip(total, tokens, hits, strict=True)]
+    return [flat[start:stop] for start, stop in pairwise(first.tolist())]
+
+
 def span_losses(model: GPT, spans: Sequence[Span], device_batch_size: int) -> list[SpanLoss]:
-    """Judge continuations; the head is applied to their positions only.
+    """Judge continuations, a beginning that spans next to each other share being computed once.
 
     Args:
         model: in evaluation mode.
@@ -77,28 +109,43 @@ def span_losses(model: GPT, spans: Sequence[Span], device_batch_size: int) -> li
         device_batch_size: full rows in one forward pass; of shorter ones accordingly more.
     """
     context = model.config.sequence_length
-    spans = [crop(span, context) for span in spans]
+    groups = list(_alike(spans))
+    items = [grow([spans[index] for index in group], context) for group in groups]
     results: list[SpanLoss | None] = [None] * len(spans)
-    for batch in _batches([len(span.tokens) for span in spans], device_batch_size * context):
-        hidden = model.hidden(_padded([spans[index].tokens[:-1] for index in batch], model.device))
-        rows, places, targets, owners = [], [], [], []
-        for row, index in enumerate(batch):
-            span = spans[index]
-            count = len(span.tokens) - span.start
-            rows += [row] * count
-            places += range(span.start - 1, len(span.tokens) - 1)
-            targets += span.tokens[span.start :]
-            owners += [row] * count
-        picked = hidden[torch.tensor(rows, device=hidden.device), torch.tensor(places, device=hidden.device)]
-        wanted = torch.tensor(targets, device=hidden.device)
-        losses, correct = token_losses(picked, model.head.weight, wanted, model.config.softcap)
-        owner = torch.tensor(owners)
-        total = torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owner, losses.double().cpu())
-        hits = torch.zeros(len(batch), dtype=torch.int64).index_add_(0, owner, correct.cpu().long())
-        for row, index in enumerate(batch):
-            count = len(spans[index].tokens) - spans[index].start
-            results[index] = SpanLoss(float(total[row]), count, int(hits[row]) == count)
+    for batch in batches_by_length(
+        [sum(tree.size for tree in trees) for trees in items], tokens_at_once(model, device_batch_size)
+    ):
+        for number, losses in zip(batch, tree_losses(model, [items[number] for number in batch]), strict=True):
+            for index, loss in zip(groups[number], losses, strict=True):
+                results[index] = loss
     return [result for result in results if result is not None]
+
+
+def _alike(spans: Sequence[Span]) -> Iterator[list[int]]:
+    """Indices in runs whose spans each share half of their tokens with the one before."""
+    run: list[int] = []
+    for index, span in enumerate(spans):
+        half = len(span.tokens) // 2
+        if len(run) == _MOST_ALIKE or (run and span.tokens[:half] != spans[index - 1].tokens[:half]):
+            yield run
+            run = []
+        run.append(index)
+    if run:
+        yield run
+
+
+@torch.inference_mode()
+def one_by_one(model: GPT, spans: Sequence[Span]) -> list[SpanLoss]:
+    """Like `span_losses`, by the shortest way: a forward pass for each span, all logits of it. To compare with."""
+    results = []
+    for span in spans:
+        cropped = crop(span, model.config.sequence_length)
+        tokens = torch.tensor([cropped.tokens], device=model.device)
+        logits = model(tokens[:, :-1])[0, cropped.start - 1 :]
+        targets = tokens[0, cropped.start :]
+        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        results.append(SpanLoss(float(total), len(targets), bool((logits.argmax(-1) == targets).all())))
+    return results
 
 
 @torch.inference_mode()
@@ -116,11 +163,12 @@ def next_logits(model: GPT, prompts: Sequence[Sequence[int]], device_batch_size:
     """
     result = torch.empty((len(prompts), len(tokens)))
     asked = model.head.weight[torch.tensor(tokens, device=model.device)]
-    for batch in _batches([len(prompt) for prompt in prompts], device_batch_size * model.config.sequence_length):
-        hidden = model.hidden(_padded([prompts[index] for index in batch], model.device))
-        last = torch.tensor([len(prompts[index]) - 1 for index in batch], device=hidden.device)
-        picked = hidden[torch.arange(len(batch), device=hidden.device), last]
+    context = model.config.sequence_length
+    # The token after a prompt is what its tree is asked about; which one it would be does not matter.
+    trees = [grow([Span((*prompt, 0), len(prompt))], context + 1)[0] for prompt in prompts]
+    for batch in batches_by_length([tree.size for tree in trees], tokens_at_once(model, device_batch_size)):
+        packed = pack([trees[index] for index in batch])
+        hidden = model.hidden(packed.tokens.to(model.device), packed.layout.to(model.device))
         # In float32: rounded to bfloat16, near-equal letters would tie and the first one win.
-        logits = soft_cap(picked.float() @ asked.float().T, model.config.softcap)
-        result[torch.tensor(batch)] = logits.cpu()
+        result[torch.tensor(batch)] = soft_cap(hidden.float() @ asked.float().T, model.config.softcap).cpu()
     return result

@@ -82,12 +82,12 @@ class Slots:
         self._forced[row] = list(tokens)[::-1]
         self._has_forced[row] = bool(tokens)
 
-    def append(self, tokens: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+    def append(self, tokens: np.ndarray, logprobs: np.ndarray | None) -> np.ndarray:
         """Add one token to every row: the given one, or the row's next forced one.
 
         Args:
             tokens: (count,) sampled tokens.
-            logprobs: (count,) of them.
+            logprobs: (count,) of them; None where nobody asked.
 
         Returns:
             (count,) whether the model chose a stop token.
@@ -96,13 +96,13 @@ class Slots:
         rows, places = self._rows[:n], self.produced[:n]
         forced = self._has_forced[:n].copy()
         if forced.any():
-            tokens, logprobs = tokens.copy(), logprobs.copy()
+            tokens = tokens.copy()
             for row in np.flatnonzero(forced):
                 tokens[row] = self._forced[row].pop()
                 self._has_forced[row] = bool(self._forced[row])
-            logprobs[forced] = 0.0
         self.ids[rows, places], self.sampled[rows, places] = tokens, ~forced
-        self.logprobs[rows, places] = logprobs
+        if logprobs is not None:
+            self.logprobs[rows, places] = np.where(forced, 0.0, logprobs)
         self.next_token[:n], self.was_sampled[:n] = tokens, ~forced
         self.produced[:n] += 1
         return self._stop_table[self._stop[:n], tokens] & ~forced

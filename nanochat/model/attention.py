@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat.model.tiled_attention import Tiles, plan_tiles, tiled_attention
+from nanochat.model.layout import TreeLayout
+from nanochat.model.tiled_attention import Tiles, plan_tiles, plan_tree_tiles, tiled_attention
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -70,6 +71,36 @@ def training_masks(
     return masks
 
 
+def tree_masks(windows: Iterable[int], layout: TreeLayout, dtype: torch.dtype, kind: AttentionKind = "auto") -> Masks:
+    """Masks of a forward pass over rows of trees.
+
+    Args:
+        windows: the windows that occur in the model; a query at position p of its sequence sees the positions q with
+            0 <= p - q < window.
+        layout: where the masks are needed.
+        dtype: compute type.
+        kind: `dense`, or on CPUs `tiled`; `auto` takes the fastest.
+
+    Raises:
+        ValueError: if the kind cannot compute trees.
+    """
+    if kind == "auto":
+        kind = "tiled" if layout.segments.device.type == "cpu" else "dense"
+    if kind == "tiled":
+        masks: Masks = {}
+        return masks | plan_tree_tiles(windows, layout, dtype)
+    if kind != "dense":
+        raise ValueError(f"attention of kind {kind} does not compute rows of trees; expected auto, dense or tiled")
+    stretches, trunks = (numbers.int() for numbers in layout.stretches)  # half the memory of (B, T, T) comparisons
+    positions = layout.positions.int()
+    places = torch.arange(stretches.shape[1], device=stretches.device)
+    theirs = stretches[:, None, :]
+    seen = (theirs == stretches[:, :, None]) | (theirs == trunks[:, :, None])
+    seen &= places[:, None] >= places
+    distance = positions[:, :, None] - positions[:, None, :]
+    return {window: _additive(seen & (distance < window), dtype) for window in set(windows)}
+
+
 def _dense_masks(
     windows: Iterable[int], length: int, segments: Tensor | None, device: torch.device, dtype: torch.dtype
 ) -> Masks:
@@ -86,22 +117,6 @@ def _dense_masks(
     return masks
 
 
-def cached_masks(windows: Iterable[int], positions: Tensor, keys: int, dtype: torch.dtype) -> Masks:
-    """Masks of a forward pass that continues cached rows.
-
-    Args:
-        windows: as in `training_masks`.
-        positions: (B, T) position of each query in its own row.
-        keys: S, how many cached positions are looked at; the ones beyond a row's length lie in its future.
-        dtype: compute type.
-    """
-    distance = positions[:, :, None] - torch.arange(keys, device=positions.device)
-    return {
-        window: _additive((distance >= 0) & (distance < window) if window < keys else distance >= 0, dtype)
-        for window in set(windows)
-    }
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
     """Scaled dot product attention.
 
@@ -109,7 +124,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         q: queries, (B, T, heads, head_dim).
         k: keys, (B, S, kv_heads, head_dim); kv_heads divides heads.
         v: values, alike.
-        mask: of `training_masks` or `cached_masks`.
+        mask: of `training_masks` or `tree_masks`.
         scale: factor on q·k.
 
     Returns:

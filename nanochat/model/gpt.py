@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import BLOCK, AttentionKind, Masks, attend, cached_masks, training_masks
+from nanochat.model.attention import BLOCK, AttentionKind, Masks, attend, training_masks, tree_masks
 from nanochat.model.config import GPTConfig
 from nanochat.model.fp8 import fits, fp8_linear
-from nanochat.model.kv_cache import KVCache
+from nanochat.model.layout import TreeLayout
 from nanochat.model.loss import soft_cap, token_losses, weighted_loss
 from nanochat.model.pointwise import mix, norm, rotate, squared_relu
 
@@ -71,9 +71,11 @@ class _Context:
     cos: Tensor
     sin: Tensor
     masks: Masks
-    cache: KVCache | None
-    positions: Tensor | None
-    longest: int
+
+
+def _only(wanted: Tensor | None, x: Tensor) -> Tensor:
+    """(m, width) states at flattened places of (B, T, width) ones, or all."""
+    return x if wanted is None or x.dim() == 2 else x.flatten(0, 1)[wanted]
 
 
 class Attention(nn.Module):
@@ -95,7 +97,7 @@ class Attention(nn.Module):
             self.value_embedding = nn.Embedding(config.vocab_size, kv_width)
             self.value_gate = Linear(min(GATE_CHANNELS, config.width), config.kv_heads)
 
-    def forward(self, x: Tensor, context: _Context) -> Tensor:
+    def forward(self, x: Tensor, context: _Context, wanted: Tensor | None = None) -> Tensor:
         config = self.config
         q = self.query(x).unflatten(-1, (config.heads, config.head_dim))
         k = self.key(x).unflatten(-1, (config.kv_heads, config.head_dim))
@@ -106,9 +108,7 @@ class Attention(nn.Module):
             gate = 2 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
             v = v + gate.unsqueeze(-1) * extra
         q, k = norm(rotate(q, context.cos, context.sin)), norm(rotate(k, context.cos, context.sin))
-        if context.cache is not None and context.positions is not None:
-            k, v = context.cache.extend(self.layer, k, v, context.positions, context.longest)
-        return self.output(self.attend(q, k, v, context.masks[self.window], self.scale))
+        return self.output(_only(wanted, self.attend(q, k, v, context.masks[self.window], self.scale)))
 
 
 class MLP(nn.Module):
@@ -131,8 +131,8 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, context: _Context) -> Tensor:
-        x = x + self.attention(norm(x), context)
+    def forward(self, x: Tensor, context: _Context, wanted: Tensor | None = None) -> Tensor:
+        x = _only(wanted, x) + self.attention(norm(x), context, wanted)
         return x + self.mlp(norm(x))
 
 
@@ -247,58 +247,57 @@ class GPT(nn.Module):
         groups.append(group("matrix", list(named)))
         return [entry for entry in groups if entry.parameters]
 
-    def _embed(self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
+    def _embed(self, tokens: Tensor, segments: Tensor | TreeLayout | None) -> Tensor:
         """(B, T, width) normalised embeddings, with smear; the previous token counts only in the same document."""
         x = norm(F.embedding(tokens, self.embedding.weight).to(self.dtype))
         if self.config.arch == "classic":
             return x
-        if cache is None:
+        if isinstance(segments, TreeLayout):
+            rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+            before = F.embedding(rows + segments.previous.clamp(min=0), x.flatten(0, 1))
+            present, head, tail = segments.previous >= 0, x[:, :0], x
+        else:
             before, present = x[:, :-1], None if segments is None else segments[:, 1:] == segments[:, :-1]
             head, tail = x[:, :1], x[:, 1:]
-        else:
-            last, known = cache.previous_tokens()
-            embedded = norm(F.embedding(last, self.embedding.weight).to(self.dtype))
-            before = torch.cat((embedded, x[:, :-1]), dim=1)
-            present = torch.cat((known, known.new_ones(x.shape[0], x.shape[1] - 1)), dim=1)
-            head, tail = x[:, :0], x
         share = torch.sigmoid(self.smear_gate(tail[..., : self.smear_gate.in_features]))
         share = share * self.smear_scale.to(x.dtype)
         if present is not None:
             share = share * present.unsqueeze(-1)
         return torch.cat((head, tail + share * before), dim=1)
 
-    def hidden(self, tokens: Tensor, segments: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, segments: Tensor | TreeLayout | None = None) -> Tensor:
         """Last hidden states, normalised; arguments as in `forward`.
 
         Returns:
-            (B, T, width) in the compute type.
+            (B, T, width) in the compute type; where a layout names the positions that are wanted, (m, width) of these.
         """
+        if isinstance(segments, TreeLayout):
+            return self._tree_hidden(tokens, segments)
         length = tokens.shape[1]
         if length > self.cos.shape[0]:
             raise ValueError(f"rows of {length} tokens do not fit the model's context of {self.cos.shape[0]}")
-        windows = self.config.windows
-        if cache is None:
-            # Shapes vary outside of training, and each would be compiled anew.
-            training = torch.is_grad_enabled()
-            trunk, kind = (self._training_trunk, self.attention_kind) if training else (self._trunk, "auto")
-            masks = training_masks(windows, length, segments, tokens.device, self.dtype, kind)
-            cos, sin = self.cos[None, :length, None], self.sin[None, :length, None]
-            context = _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks, None, None, length)
-            return trunk(tokens, segments, context)
-        positions, longest = cache.start(tokens)
-        masks = cached_masks(windows, positions, longest, self.dtype)
-        cos, sin = self.cos[positions].unsqueeze(2), self.sin[positions].unsqueeze(2)
-        context = _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks, cache, positions, longest)
-        x = self._trunk(tokens, segments, context)
-        cache.finish(length)
-        return x
+        # Shapes vary outside of training, and each would be compiled anew.
+        training = torch.is_grad_enabled()
+        trunk, kind = (self._training_trunk, self.attention_kind) if training else (self._trunk, "auto")
+        masks = training_masks(self.config.windows, length, segments, tokens.device, self.dtype, kind)
+        cos, sin = self.cos[None, :length, None], self.sin[None, :length, None]
+        return trunk(tokens, segments, _Context(tokens, cos.to(self.dtype), sin.to(self.dtype), masks))
 
-    def _trunk(self, tokens: Tensor, segments: Tensor | None, context: _Context) -> Tensor:
+    def _tree_hidden(self, tokens: Tensor, layout: TreeLayout) -> Tensor:
+        longest = int(layout.positions.max()) + 1
+        if longest > self.cos.shape[0]:
+            raise ValueError(f"sequences of {longest} tokens do not fit the model's context of {self.cos.shape[0]}")
+        masks = tree_masks(self.config.windows, layout, self.dtype)
+        cos, sin = (table[layout.positions].unsqueeze(2).to(self.dtype) for table in (self.cos, self.sin))
+        return self._trunk(tokens, layout, _Context(tokens, cos, sin, masks))
+
+    def _trunk(self, tokens: Tensor, segments: Tensor | TreeLayout | None, context: _Context) -> Tensor:
         """Embeddings and blocks: what is worth compiling."""
-        x = self._embed(tokens, segments, context.cache)
+        x = self._embed(tokens, segments)
         modern = self.config.arch == "modern"
         x0 = middle = x
         halfway = (self.config.depth - 1) // 2
+        wanted = segments.wanted if isinstance(segments, TreeLayout) else None
         for layer, block in enumerate(self.blocks):
             if modern and layer:
                 x = mix(x, self.residual_scales[layer], x0, self.x0_scales[layer])
@@ -307,10 +306,10 @@ class GPT(nn.Module):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:
-                x = block(x, context)
+                x = block(x, context, wanted if layer + 1 == self.config.depth else None)
             if layer == halfway:
                 middle = x
-        return norm(x - self.backout_scale.to(x.dtype) * middle if modern else x)
+        return norm(x - self.backout_scale.to(x.dtype) * _only(wanted, middle) if modern else x)
 
     def compile_training(self) -> None:
         """Compile what training computes: on GPUs as one graph without breaks, on CPUs around the attention.
@@ -346,8 +345,7 @@ class GPT(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        segments: Tensor | None = None,
-        cache: KVCache | None = None,
+        segments: Tensor | TreeLayout | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Logits of the next token.
@@ -355,16 +353,16 @@ class GPT(nn.Module):
         Args:
             tokens: (B, T) int64.
             segments: (B, T) document of each position; attention and smear stay inside. None: one document per row.
-            cache: rows that `tokens` continue, each at its own length; the cache is moved on.
+                Or the layout of rows of trees, which may be longer than the context as long as no sequence is.
             last_only: only the last position's logits.
 
         Returns:
             (B, T, vocab_size) float32, or (B, 1, vocab_size).
 
         Raises:
-            ValueError: if a row does not fit the context or the cache.
+            ValueError: if a row does not fit the context.
         """
-        x = self.hidden(tokens, segments, cache)
+        x = self.hidden(tokens, segments)
         return soft_cap(self.head(x[:, -1:] if last_only else x), self.config.softcap)
 
     def token_losses(

@@ -284,13 +284,13 @@ def inference_memory(config: GPTConfig, *, rows: int, settings: MemorySettings) 
     cpu, itemsize = settings.device == "cpu", settings.itemsize
     positions = rows * config.sequence_length
     keys = config.kv_heads * config.head_dim
-    # Prompts are read into a cache of their own, and copied.
-    cache = 2 * 2 * config.depth * positions * keys * itemsize
+    cache = 2 * rows * sum(config.windows) * keys * itemsize
     masks = len(set(config.windows)) * rows * config.sequence_length**2 * itemsize
     # The stream and its embedding twice, queries to values, the MLP's inside and its square.
     passing = positions * (4 * config.width + 4 * config.heads * config.head_dim + 12 * config.width) * itemsize
     logits = 5 * min(positions * config.vocab_size, _CPU_LOSS_CHUNK if cpu else _CUDA_LOSS_CHUNK)
     last = 2 * 4 * rows * config.vocab_size
     overhead = CPU_OVERHEAD if cpu else CUDA_OVERHEAD
-    casts = 0 if itemsize == 4 else config.vocab_size * config.width * itemsize
-    return 4 * counts["total"] + overhead + casts + cache + masks + passing + max(logits, last)
+    # Generation has weights of its own (infer/decoder.py); in float32 it shares the value embeddings.
+    own = counts["total"] - (counts["value_embeddings"] if itemsize == 4 else 0)
+    return 4 * counts["total"] + itemsize * own + overhead + cache + masks + passing + max(logits, last)

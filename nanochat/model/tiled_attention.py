@@ -6,13 +6,16 @@ of the tiles. Batched products keep the matrix units of a CPU busy, which its fu
 faster forward and backward (docs/benchmarks.md). The probabilities are kept for the backward pass.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from nanochat.model.layout import TreeLayout
 
 _BLOCK = 128
 """Queries of a tile: small enough to skip most of what is masked, large enough for the products."""
@@ -78,26 +81,80 @@ def plan_tiles(windows: Iterable[int], length: int, segments: Tensor | None, dty
     whole = np.zeros((1, length), dtype=np.int64) if segments is None else _starts(segments.numpy())
     planned = {}
     for window in set(windows):
-        # Within a row the first key a position sees never falls, so that a block's first position decides for it.
         first = np.maximum(whole, np.arange(length) - window + 1)
-        tiles = []
-        for start in range(0, length, _BLOCK):
-            stop = min(start + _BLOCK, length)
-            grains = first[:, start] // _GRAIN * _GRAIN
-            # Rows apart cost copies of their keys and values there and back.
-            if _APART * (stop - grains).sum() > (stop - grains.min()) * len(grains):
-                grains[:] = grains.min()
-            for grain in np.unique(grains).tolist():
-                rows = np.flatnonzero(grains == grain)
-                every = len(rows) == len(grains)
-                seen = first[rows, start:stop]
-                seen = seen[:1] if (seen == seen[:1]).all() else seen
-                keys = np.arange(grain, stop)
-                allowed = (keys >= seen[:, :, None]) & (keys <= np.arange(start, stop)[:, None])
-                mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(torch.from_numpy(~allowed), float("-inf"))
-                tiles.append(Tile(None if every else torch.from_numpy(rows), start, stop, grain, mask.unsqueeze(1)))
-        planned[window] = Tiles(tuple(tiles))
+        planned[window] = _tiles(first, partial(_seen_in_documents, first), dtype)
     return planned
+
+
+def plan_tree_tiles(windows: Iterable[int], layout: TreeLayout, dtype: torch.dtype) -> dict[int, Tiles]:
+    """Tiles for each window, of rows of trees; what is between a trunk and a branch of it is masked.
+
+    Args:
+        windows: a query at position p of its sequence sees the positions q with 0 <= p - q < window.
+        layout: on the CPU.
+        dtype: compute type, of the masks.
+    """
+    stretches, trunks = (numbers.numpy() for numbers in layout.stretches)
+    positions = layout.positions.numpy()
+    starts, tree_starts = _starts(stretches), _starts(trunks)
+    begins = np.take_along_axis(positions, starts, axis=1)  # 0 in a trunk, its length in a branch
+    planned = {}
+    for window in set(windows):
+        earliest = np.maximum(positions - window + 1, 0)
+        first = np.where(earliest < begins, tree_starts + earliest, starts + earliest - begins)
+        seen = partial(_seen_in_trees, stretches, trunks, positions, window)
+        planned[window] = _tiles(first, seen, dtype)
+    return planned
+
+
+def _seen_in_documents(first: np.ndarray, rows: np.ndarray, start: int, stop: int, keys: int) -> np.ndarray:
+    seen = first[rows, start:stop]
+    seen = seen[:1] if (seen == seen[:1]).all() else seen
+    places = np.arange(keys, stop)
+    return (places >= seen[:, :, None]) & (places <= np.arange(start, stop)[:, None])
+
+
+def _seen_in_trees(
+    stretches: np.ndarray,
+    trunks: np.ndarray,
+    positions: np.ndarray,
+    window: int,
+    rows: np.ndarray,
+    start: int,
+    stop: int,
+    keys: int,
+) -> np.ndarray:
+    theirs = stretches[rows, None, keys:stop]
+    seen = (theirs == stretches[rows, start:stop, None]) | (theirs == trunks[rows, start:stop, None])
+    seen &= np.arange(keys, stop) <= np.arange(start, stop)[:, None]
+    if window <= positions.max():
+        seen &= positions[rows, start:stop, None] - positions[rows, None, keys:stop] < window
+    return seen
+
+
+def _tiles(first: np.ndarray, seen: Callable[[np.ndarray, int, int, int], np.ndarray], dtype: torch.dtype) -> Tiles:
+    """All tiles of one window.
+
+    Args:
+        first: (B, T) first key that each position sees; (1, T) where all rows are alike.
+        seen: which keys the queries of a tile see, (rows or 1, queries, keys), of its rows, start, stop and first key.
+        dtype: of the masks.
+    """
+    length = first.shape[1]
+    tiles = []
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        grains = first[:, start:stop].min(axis=1) // _GRAIN * _GRAIN
+        # Rows apart cost copies of their keys and values there and back.
+        if _APART * (stop - grains).sum() > (stop - grains.min()) * len(grains):
+            grains[:] = grains.min()
+        for grain in np.unique(grains).tolist():
+            rows = np.flatnonzero(grains == grain)
+            every = len(rows) == len(grains)
+            allowed = seen(rows, start, stop, grain)
+            mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(torch.from_numpy(~allowed), float("-inf"))
+            tiles.append(Tile(None if every else torch.from_numpy(rows), start, stop, grain, mask.unsqueeze(1)))
+    return Tiles(tuple(tiles))
 
 
 class _TiledAttention(torch.autograd.Function):

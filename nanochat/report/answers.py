@@ -26,7 +26,11 @@ def before_and_after(run: Run) -> list[tuple[str, str]]:
     for stage in CHECKPOINTS[1:]:
         table = records(run.artifacts[f"{stage}_eval"], _COLUMNS)
         if len(table):
-            answers[stage] = table.assign(correct=pd.to_numeric(table["correct"], errors="coerce"))
+            answers[stage] = table.assign(correct=pd.to_numeric(table["correct"], errors="coerce"), right="")
+            several = records(run.artifacts[f"{stage}_eval"], ("right", "samples"))
+            if len(several):
+                counts = [f" ({right:.0f} of {n:.0f} right)" if n > 1 else "" for right, n in several.to_numpy()]
+                answers[stage]["right"] = counts
     if len(answers) < 2:
         return []
     first, *_, last = answers.values()
@@ -50,7 +54,7 @@ def _story(found: dict[str, pd.DataFrame]) -> Iterator[str]:
     for stage, rows in found.items():
         answer = rows.iloc[0]
         verdict = "right" if number(float(answer["correct"])) == 1 else "wrong"
-        yield from _labelled(f"{stage}, {verdict}", answer["reply"])
+        yield from _labelled(f"{stage}, {verdict}{answer['right']}", answer["reply"])
 
 
 def _labelled(label: str, text: object) -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8c8c8c"
 _STAGE_COLOURS = {"base": _GREY, "mid": _BLUE, "sft": _ORANGE, "rl": _GREEN}
 _WIDTH = 8.0  # inches
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "nanochat",
     "svg.fonttype": "path",  # looks the same everywhere, whatever fonts there are
     "font.size": 9,
@@ -59,7 +59,7 @@ def draw_all(run: Run, folder: Path) -> dict[str, Picture]:
     import matplotlib as mpl
 
     pictures = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for key in CHECKPOINTS:
             panels = _training_panels(run.artifacts[key]) if key != "rl" else _rl_panels(run.artifacts[key])
             if panels:
@@ -71,7 +71,8 @@ def draw_all(run: Run, folder: Path) -> dict[str, Picture]:
     return pictures
 
 
-def _save(canvas: "Canvas", path: Path) -> None:
+def save(canvas: "Canvas", path: Path) -> None:
+    """Write a figure as SVG, without what differs from time to time."""
     canvas.savefig(path, format="svg", metadata={"Date": None, "Creator": "nanochat"})
 
 
@@ -82,7 +83,7 @@ def _write_panels(panels: list[_Panel], path: Path, caption: str) -> Picture:
     for axes, panel in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         panel.draw(axes)
         axes.set_xlabel("step")
-    _save(canvas, path)
+    save(canvas, path)
     return Picture(path.name, f"{caption}. " + " ".join(panel.alt for panel in panels), caption)
 
 
@@ -147,7 +148,12 @@ def _scores(run: Run, path: Path) -> Picture | None:
     tasks = list(dict.fromkeys(name for column in scores.values() for name in column))
     if not tasks:
         return None
-    canvas = Canvas(figsize=(_WIDTH, 1.1 + 0.36 * len(tasks)), layout="constrained")
+    parts = {
+        name: "; ".join(dict.fromkeys(c[name].part for c in scores.values() if name in c and c[name].part))
+        for name in tasks
+    }
+    labels = [f"{name}\n{parts[name]}" if parts[name] else name for name in tasks]
+    canvas = Canvas(figsize=(_WIDTH, 1.1 + (0.45 if any(parts.values()) else 0.36) * len(tasks)), layout="constrained")
     axes = canvas.subplots()
     spread = {stage: 0.14 * (i - (len(scores) - 1) / 2) for i, stage in enumerate(scores)}
     words = []
@@ -165,7 +171,10 @@ def _scores(run: Run, path: Path) -> Picture | None:
             color=_STAGE_COLOURS[stage],
             label=stage.upper(),
         )
-        words += [f"{stage} {score.task} {fraction(score.value, 2)}" for _, score in known]
+        words += [
+            f"{stage} {score.task} {fraction(score.value, 2)}{f' ({score.part})' if score.part else ''}"
+            for _, score in known
+        ]
     chances = [
         (tasks.index(name), score.chance)
         for column in scores.values()
@@ -181,12 +190,12 @@ def _scores(run: Run, path: Path) -> Picture | None:
             markersize=12,
             label="chance",
         )
-    axes.set_yticks(range(len(tasks)), tasks)
+    axes.set_yticks(range(len(tasks)), labels)
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.set_xlabel("score (accuracy; centred for aggregates), bars: one standard error")
     canvas.legend(loc="outside upper center", ncols=len(scores) + 1)
-    _save(canvas, path)
+    save(canvas, path)
     caption = "Scores by stage"
     return Picture(path.name, f"{caption}: {', '.join(words)}.", caption)
 
@@ -209,6 +218,6 @@ def _time(run: Run, path: Path) -> Picture | None:
     axes.set_xlim(0, 1.15 * longest / divisor or 1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(unit)
-    _save(canvas, path)
+    save(canvas, path)
     caption = "Time per kind of job"
     return Picture(path.name, f"{caption}: {', '.join(f'{t} {duration(s)}' for t, s in spent)}.", caption)

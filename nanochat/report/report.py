@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from nanochat.artifact import write_atomically
 from nanochat.config.stages import ReportStage
-from nanochat.report import answers, data, lineage, provenance, scores, summary, tables
+from nanochat.report import answers, data, lineage, provenance, score_tables, summary, tables
 from nanochat.report.collect import CHECKPOINTS, Run, collect
 from nanochat.report.figures import Picture, draw_all
 from nanochat.report.samples import embed
@@ -86,7 +86,7 @@ def render(content: Run, settings: ReportStage, pictures: dict[str, Picture], fi
         tables=tables,
         data=data,
         provenance=provenance,
-        scores=scores,
+        scores=score_tables,
         summary=summary,
         samples=samples,
         answers=answers.before_and_after(content),

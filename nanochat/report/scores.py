@@ -1,32 +1,36 @@
-"""Scores with their errors: the table over stages, what each stage changed, the CORE tasks."""
+"""Scores of the evaluations as they were recorded, with their errors and over what they are."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from nanochat.config import load_catalogue
+from nanochat.evaluate.core_tasks import core_extent
+from nanochat.evaluate.scores import extent
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
-from nanochat.report.numbers import MISSING, change, count, fraction, items_of, number, with_error
-from nanochat.report.tables import markdown
+from nanochat.report.numbers import count, fraction, number, with_error
 
 # Aggregates of scores.json → (row of the table, spelling variants).
-_HEADLINES = {
+HEADLINES = {
     "core": ("CORE", ("core", "CORE")),
     "chat_core": ("ChatCORE", ("chat_core", "chatcore", "ChatCORE")),
     "chat_score": ("chat score", ("chat_score",)),
 }
-
-_SCORED_BY = {"choice": "likeliest letter", "generate": "checked answer"}
+MEAN = "mean, centred"
+"""Metric of a mean over tasks."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score of one model; whatever was not recorded is None."""
+    """One score of one model; whatever was not recorded is None.
+
+    `part` says of what it is a part, such as `200 of 1,319` items or `12 of 22 tasks, at most 200 items each`; it is
+    empty where nothing is left out. `record` is the score as it was recorded.
+    """
 
     task: str
     value: float | None
@@ -37,11 +41,29 @@ class Score:
     centered: float | None
     above_chance: float | None
     metric: str | None
+    part: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def figure(self) -> str:
+        """`0.412 ± 0.016`; for places that say beside it what it is a part of."""
+        return with_error(fraction(self.value), self.stderr)
 
     @property
     def text(self) -> str:
-        """`0.412 ± 0.016`."""
-        return with_error(fraction(self.value), self.stderr)
+        """`0.412 ± 0.016 (200 of 1,319)`, or without the brackets where all items were asked."""
+        return f"{self.figure} ({self.part})" if self.part else self.figure
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether this is a mean over tasks."""
+        return self.metric == MEAN
+
+
+def part_of(items: Any, available: Any) -> str:
+    """`200 of 1,319`; empty where all items were asked, or it is not known how many there are."""
+    used, whole = number(items), number(available)
+    return f"{count(used)} of {count(whole)}" if used is not None and whole is not None and used < whole else ""
 
 
 def _first(record: Mapping[str, Any], *names: str) -> float | None:
@@ -58,17 +80,19 @@ def _score(record: Mapping[str, Any]) -> Score:
         above = value - chance
     if stderr is None and value is not None and items and 0 <= value <= 1:
         stderr = math.sqrt(value * (1 - value) / items)  # a share of right answers is all that these tasks score
-    metric = record.get("metric")
+    metric, available = record.get("metric"), _first(record, "available")
     return Score(
         task=str(record.get("task", record.get("name", record.get("label", "?")))),
         value=value,
         stderr=stderr,
         items=items,
-        available=_first(record, "available"),
+        available=available,
         chance=chance,
         centered=_first(record, "centered", "centred"),
         above_chance=above,
         metric=metric if isinstance(metric, str) else None,
+        part=part_of(items, available),
+        record=record,
     )
 
 
@@ -100,7 +124,13 @@ def _centred_error(score: Score) -> float | None:
     return score.stderr * (1 - score.centered) / (1 - score.value)
 
 
-def _mean_score(name: str, value: float, recorded_error: float | None, parts: list[Score]) -> Score:
+def _part_of_mean(key: str, parts: list[Score]) -> str:
+    """What a mean over tasks leaves out."""
+    known = {p.task: (p.items, p.items if p.available is None else p.available) for p in parts if p.items is not None}
+    return core_extent(known) if key == "core" and known else extent(list(known.values()))
+
+
+def _mean_score(key: str, name: str, value: float, recorded_error: float | None, parts: list[Score]) -> Score:
     """An aggregate of centred task scores, with the error of their mean where it was not recorded."""
     errors = [_centred_error(part) for part in parts]
     stderr = recorded_error
@@ -117,7 +147,8 @@ def _mean_score(name: str, value: float, recorded_error: float | None, parts: li
         chance=0.0,
         centered=value,
         above_chance=value,
-        metric="mean, centred",
+        metric=MEAN,
+        part=_part_of_mean(key, parts),
     )
 
 
@@ -126,7 +157,7 @@ def headlines(run: Run, stage: str) -> dict[str, Score]:
     artifact = run.artifacts[f"{stage}_eval"]
     parts = list((core_scores(run) if stage == "base" else task_scores(artifact)).values())
     found = {}
-    for key, (name, spellings) in _HEADLINES.items():
+    for key, (name, spellings) in HEADLINES.items():
         for spelling in spellings:
             entry = artifact.summary.get(spelling, artifact.metrics.get(spelling))
             record = entry if isinstance(entry, dict) else {"value": entry}
@@ -137,7 +168,7 @@ def headlines(run: Run, stage: str) -> dict[str, Score]:
             if error is None:
                 error = _first(artifact.summary, f"{spelling}_stderr")
             counted = [part for part in parts if _counts(key, part.task)]
-            found[name] = _mean_score(name, value, error, counted)
+            found[name] = _mean_score(key, name, value, error, counted)
             break
     return found
 
@@ -158,48 +189,6 @@ def stage_scores(run: Run) -> dict[str, dict[str, Score]]:
     return scores
 
 
-def _rows(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
-    names = list(dict.fromkeys(name for column in scores.values() for name in column))
-    first = [name for name, _ in _HEADLINES.values()]
-    return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
-
-
-def score_table(run: Run) -> str:
-    """BASE, MID, SFT and RL side by side with standard errors, chance and how many items were asked."""
-    scores = stage_scores(run)
-    rows = []
-    for name in _rows(scores):
-        known = [column[name] for column in scores.values() if name in column]
-        chance = next((score.chance for score in known if score.chance is not None), None)
-        items = dict.fromkeys(items_of(score.items, score.available) for score in known)
-        heading = f"**{name}**" if known[0].metric == "mean, centred" else name
-        row = {
-            "Task": heading,
-            "Scored by": _SCORED_BY.get(known[0].metric or "", known[0].metric or MISSING),
-            "Chance": fraction(chance, 2),
-        }
-        row |= {stage.upper(): column[name].text if name in column else MISSING for stage, column in scores.items()}
-        rows.append(row | {"Items": "; ".join(items)})
-    if all(row["Scored by"] == MISSING for row in rows):
-        rows = [{key: text for key, text in row.items() if key != "Scored by"} for row in rows]
-    return markdown(rows, ("Task", "Scored by"))
-
-
-def absent_stages(run: Run) -> list[str]:
-    """Sentences on the columns of the score table that are empty, and why."""
-    notes = []
-    for stage in CHECKPOINTS:
-        evaluation, checkpoint = run.artifacts[f"{stage}_eval"], run.artifacts[stage]
-        if evaluation.manifest is None:
-            why = (
-                checkpoint.note
-                if checkpoint.manifest is None
-                else f"the checkpoint is there, {evaluation.title} is {evaluation.note}"
-            )
-            notes.append(f"{stage.upper()}: {why}.")
-    return notes
-
-
 def records(artifact: Artifact, columns: Sequence[str]) -> pd.DataFrame:
     """These columns of records.parquet, one row per evaluated item; empty where there are no such records."""
     path: Path = artifact.directory / "records.parquet"
@@ -212,72 +201,11 @@ def records(artifact: Artifact, columns: Sequence[str]) -> pd.DataFrame:
         return empty
 
 
-def _difference(before: Score, after: Score, pairs: pd.Series) -> tuple[float, float | None] | None:
-    """Difference of two scores and its standard error: of the paired items where they are known, else independent."""
-    if before.value is None or after.value is None:
-        return None
-    if len(pairs) > 1 and len(pairs) == after.items == before.items:
-        return after.value - before.value, float(pairs.std(ddof=1) / math.sqrt(len(pairs)))
-    if before.stderr is None or after.stderr is None:
-        return after.value - before.value, None
-    return after.value - before.value, math.hypot(before.stderr, after.stderr)
-
-
-def change_table(run: Run) -> str:
-    """What each chat stage changed against the evaluated stage before it; beyond two standard errors in bold."""
-    scores = {stage: column for stage, column in stage_scores(run).items() if column}
-    stages = list(scores)
-    steps = [(a, b) for a, b in itertools.pairwise(stages) if set(scores[a]) & set(scores[b])]
-    correct = {
-        stage: records(run.artifacts[f"{stage}_eval"], ("task", "item", "correct"))
-        for stage in {name for pair in steps for name in pair}
-    }
-    rows: dict[str, dict[str, str]] = {}
-    for before, after in steps:
-        both = correct[before].merge(correct[after], on=["task", "item"], suffixes=("_before", "_after"))
-        for name in _rows({before: scores[before], after: scores[after]}):
-            if name not in scores[before] or name not in scores[after]:
-                continue
-            pairs = both.loc[both["task"] == name]
-            moved = pairs["correct_after"].astype(float) - pairs["correct_before"].astype(float)
-            found = _difference(scores[before][name], scores[after][name], moved)
-            if found:
-                value, error = found
-                text = with_error(change(value), error)
-                column = f"{before.upper()} → {after.upper()}"
-                clear = error is not None and abs(value) > 2 * error
-                rows.setdefault(name, {"Task": name})[column] = f"**{text}**" if clear else text
-    columns = ["Task", *(f"{before.upper()} → {after.upper()}" for before, after in steps)]
-    return markdown([{column: row.get(column, MISSING) for column in columns} for row in rows.values()], ("Task",))
-
-
-def core_table(run: Run) -> str:
-    """CORE's tasks: accuracy, the official centred value and, beside it, accuracy minus the true chance level."""
-    rows = [
-        {
-            "Task": score.task,
-            "Accuracy": score.text,
-            "True chance": fraction(score.chance),
-            "Accuracy − chance": with_error(change(score.above_chance), score.stderr),
-            "Centred (official)": fraction(score.centered),
-            "Items": items_of(score.items, score.available),
-        }
-        for score in core_scores(run).values()
-    ]
-    return markdown(rows, ("Task",))
-
-
-def capped(run: Run) -> list[str]:
-    """Evaluations that asked fewer items than there are, as sentences."""
-    notes = []
-    for stage in CHECKPOINTS:
-        scores = core_scores(run) if stage == "base" else task_scores(run.artifacts[f"{stage}_eval"])
-        parts = [
-            f"{score.task} {items_of(score.items, score.available)}"
-            for score in scores.values()
-            if score.items is not None and score.available is not None and score.items < score.available
-        ]
-        if parts:
-            whole = f"{count(len(parts))} of {count(len(scores))} tasks asked fewer items than there are"
-            notes.append(f"{run.artifacts[f'{stage}_eval'].title}: {whole} ({', '.join(parts)}).")
-    return notes
+def right_shares(artifact: Artifact) -> pd.DataFrame:
+    """Columns task, item and share, the share of an item's replies that are right; empty without records."""
+    several = records(artifact, ("task", "item", "correct", "right", "samples"))
+    table = several if len(several) else records(artifact, ("task", "item", "correct"))
+    share = table["correct"].astype(float)
+    if len(several):
+        share = (several["right"] / several["samples"]).fillna(share)
+    return pd.DataFrame({"task": table["task"], "item": table["item"], "share": share})

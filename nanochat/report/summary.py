@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from nanochat.config import STAGES
+from nanochat.config import STAGES, ChatTaskSettings
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
 from nanochat.report.data import in_words, left_out
 from nanochat.report.numbers import count, duration, flops, fraction, number, scaled, size
-from nanochat.report.scores import absent_stages, capped, core_scores, headlines, task_scores
+from nanochat.report.score_tables import absent_stages, capped
+from nanochat.report.scores import core_scores, headlines, task_scores
 from nanochat.report.tables import first_value, last_value, markdown, stage_seconds
 
 _NAMES = {"mid": "midtraining", "sft": "supervised fine-tuning", "rl": "reinforcement learning"}
@@ -121,13 +122,18 @@ def _loss_sentence(run: Run) -> str:
     return sentence + (f"; a unigram model has {fraction(unigram)}." if unigram else ".")
 
 
+def _named(part: str) -> str:
+    """What a mean over tasks leaves out, between brackets."""
+    return f" ({part})" if part else ""
+
+
 def _score_sentence(run: Run) -> str:
     found = [("base", headlines(run, "base"))]
     chat = [stage for stage in CHECKPOINTS[1:] if run.artifacts[f"{stage}_eval"].manifest]
     if chat:
         found.append((chat[-1], headlines(run, chat[-1])))
     parts = [
-        f"{name if name[0].isupper() else 'the ' + name} {_AFTER[stage]} is **{score.text}**"
+        f"{name if name[0].isupper() else 'the ' + name} {_AFTER[stage]}{_named(score.part)} is **{score.figure}**"
         for stage, column in found
         for name, score in column.items()
     ]
@@ -188,6 +194,8 @@ def _changed(artifact: Artifact) -> dict[str, Any]:
     stage = artifact.manifest.stage if artifact.manifest else ""
     defaults = STAGES[stage]().model_dump(mode="json") if stage in STAGES else {}
     plain = _flat("", defaults)
+    for task in artifact.settings.get("chat_eval", {}).get("tasks", {}):
+        plain |= _flat(f".chat_eval.tasks.{task}", ChatTaskSettings().model_dump(mode="json"))
     return {
         key[1:]: value
         for key, value in _flat("", artifact.settings).items()

@@ -98,7 +98,6 @@ class RolloutSource:
     ) -> None:
         self.model, self.tokenizer, self.task = model, tokenizer, task
         self.items, self.settings, self.seed, self.world = items, settings, seed, world
-        self.engine = Engine(model, tokenizer, slots=SLOTS)
         self._before_token: Callable[[], None] | None = None
 
     def watch(self, before_token: Callable[[], None]) -> None:
@@ -123,8 +122,11 @@ class RolloutSource:
         before_token: Callable[[], None] | None = None,
     ) -> list[Completion]:
         dtype = inference_dtype(self.model.config.precision, self.model.device)
-        with self.model.computing_in(dtype):
-            return self.engine.generate(prompts, params, before_token) if prompts else []
+        if not prompts:
+            return []
+        with self.model.computing_in(dtype):  # an engine has the weights of the moment at which it is made
+            engine = Engine(self.model, self.tokenizer, slots=SLOTS)
+        return engine.generate(prompts, params, before_token)
 
     def _mine(self, items: Sequence[int]) -> Sequence[int]:
         rank, size = self.world.rank, self.world.size
@@ -147,6 +149,7 @@ class RolloutSource:
                 max_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 seed=_seed(self.seed, step, item, sample),
+                logprobs=True,
             )
             for item in items
             for sample in range(settings.samples_per_prompt)

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from nanochat.data.packing import Batch
+from nanochat.data.world.bundle import write_bundle
+from nanochat.data.world.facts import build_world
 
 from ..conftest import REPOSITORY
 from ..data.conftest import write_shard
+from .reference_checkout import CORE_EVAL
 from .reference_checkout import GPT as REFERENCE
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -23,7 +26,7 @@ TINY += ["--total-batch-size", "1024", "--device-batch-size", "4", "--precision"
 
 def launch(script, *arguments) -> subprocess.CompletedProcess[str]:
     # Waiting threads as the scripts would set them, which saves starting them twice; no GPU, whatever the machine has.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "5000", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -169,3 +172,25 @@ def test_tokenizers_are_compared_on_the_same_text(tmp_path):
         assert found["bytes_per_token_vs_rustbpe"] == pytest.approx(1, abs=0.02)
     else:
         assert "not compared" in done.stdout
+
+
+def test_core_is_measured_beside_a_reference_and_one_by_one(tmp_path):
+    bundle = tmp_path / "bundle"
+    tasks = write_bundle(build_world(3, 120), 3, 16, bundle)
+    folder = checkout(tmp_path, REFERENCE)
+    (folder / "nanochat/core_eval.py").write_text(CORE_EVAL)
+    arguments = [*TINY, "--bundle", bundle, "--max-items", 3, "--repeats", 1]
+    arguments[arguments.index("256")] = "320"  # bytes, special tokens and a few merges
+    done = launch("eval.py", *arguments, "--check-agreement", "--agreement-items", 2, "--nanochat", folder)
+    found = figures(done)
+    assert found["not_measured"] == [] and len(found["core_tasks"]) == len(tasks)
+    assert found["compared"] == 2 * len(tasks) and found["disagreements"] == len(found["disagreeing_items"]) == 0
+    assert found["largest_loss_difference"] < 1e-4
+    assert_positive(found, "core_items_per_s", "core_reference_items_per_s")
+    assert found["core_ratio"] == pytest.approx(found["core_items_per_s"] / found["core_reference_items_per_s"])
+    for entry in (*found["core_groups"].values(), *found["core_tasks"].values()):
+        assert_positive(entry, "items_per_s", "reference_items_per_s", "ratio")
+    (folder / "nanochat/core_eval.py").write_text("import a_package_it_needs")
+    found = figures(launch("eval.py", *arguments, "--nanochat", folder))
+    assert found["core_ratio"] is None and "a_package_it_needs" in found["not_measured"][0]
+    assert_positive(found, "core_items_per_s")

@@ -3,11 +3,11 @@ import json
 import random
 
 import pytest
-import torch
 
 from nanochat.errors import DataError
-from nanochat.evaluate.core import evaluate_items, read_bundle, render_items, texts_of
-from nanochat.infer.scoring import Span, next_logits, span_losses
+from nanochat.evaluate.core import read_bundle, render_items, texts_of
+from nanochat.evaluate.core_batches import evaluate_batch, plan_batches, share_out
+from nanochat.infer.scoring import one_by_one
 from tests.infer.fixtures import make_model
 
 NAMES = ["Anna", "Ben", "Clara", "Dora", "Emma", "Frank", "Gina", "Hugo"]
@@ -60,40 +60,43 @@ def bundle(tmp_path):
     return write_bundle(tmp_path / "bundle")
 
 
-def one_by_one(model, span):
-    tokens = span.tokens[-model.config.sequence_length :]
-    start = max(1, span.start - (len(span.tokens) - len(tokens)))
-    with torch.inference_mode():
-        logits = model(torch.tensor([tokens[:-1]]))[0]
-    logprobs = torch.log_softmax(logits, -1)[range(len(tokens) - 1), torch.tensor(tokens[1:])]
-    greedy = (logits.argmax(-1) == torch.tensor(tokens[1:]))[start - 1 :].all()
-    return -logprobs[start - 1 :].sum().item(), len(tokens) - start, bool(greedy)
+def evaluate(model, tokenizer, tasks, max_items=None, rows=4):
+    """Task → records by item, through the batches that the stage computes."""
+    context = model.config.sequence_length
+    records = {task.label: {} for task in tasks}
+    for batch in plan_batches(tasks, max_items, tokenizer, context, rows * context):
+        for asked, record in zip(batch, evaluate_batch(model, batch), strict=True):
+            records[asked.task.label][asked.index] = record
+    return {label: [found[index] for index in sorted(found)] for label, found in records.items()}
 
 
 @pytest.mark.parametrize("arch", ["modern", "classic"])
-@pytest.mark.parametrize("device_batch_size", [1, 3, 64])
-def test_batches_agree_with_one_by_one(bundle, tokenizer, arch, device_batch_size):
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_batches_agree_with_one_by_one(bundle, tokenizer, arch, rows):
     model = make_model(tokenizer.vocab_size, arch, context=64)  # short enough that some prompts are cut
-    for task in read_bundle(bundle):
-        indices = range(len(task.items))
-        records = evaluate_items(model, tokenizer, task, indices, device_batch_size)
-        for record, item in zip(records, render_items(task, indices, tokenizer)):
-            alone = [one_by_one(model, span) for span in item.spans]
-            assert record["loss_sums"] == pytest.approx([total for total, _, _ in alone], abs=1e-3)
-            assert record["loss_tokens"] == [count for _, count, _ in alone]
+    tasks = read_bundle(bundle)
+    records = evaluate(model, tokenizer, tasks, rows=rows)
+    for task in tasks:
+        assert [record["item"] for record in records[task.label]] == list(range(len(task.items)))
+        for record, item in zip(records[task.label], render_items(task, range(len(task.items)), tokenizer)):
+            alone = one_by_one(model, item.spans)
+            assert record["loss_sums"] == pytest.approx([loss.total for loss in alone], abs=1e-3)
+            assert record["loss_tokens"] == [loss.tokens for loss in alone]
             if task.kind == "language_modeling":
-                assert record["correct"] == alone[0][2]
+                assert record["correct"] == alone[0].greedy
             else:
-                means = [total / count for total, count, _ in alone]
+                means = [loss.mean for loss in alone]
                 assert record["picked"] == str(means.index(min(means)))
                 assert record["correct"] == (means.index(min(means)) == task.items[record["item"]]["gold"])
 
 
 def test_truncation_is_counted(bundle, tokenizer):
     task = read_bundle(bundle, ["homes"])[0]
-    short = evaluate_items(make_model(tokenizer.vocab_size, context=32), tokenizer, task, [0], 1)
-    long = evaluate_items(make_model(tokenizer.vocab_size, context=512), tokenizer, task, [0], 1)
-    assert short[0]["truncated"] and not long[0]["truncated"]
+    [short] = evaluate(make_model(tokenizer.vocab_size, context=32), tokenizer, [task], 1)["homes"]
+    [long] = evaluate(make_model(tokenizer.vocab_size, context=512), tokenizer, [task], 1)["homes"]
+    assert short["truncated"] and not long["truncated"]
+    assert short["prompt"] == long["prompt"]  # what was asked, before cropping
+    assert max(short["context_tokens"]) < 32 < min(long["context_tokens"])
 
 
 def test_prompts_read_as_they_should(bundle):
@@ -141,27 +144,43 @@ def test_one_choice_may_begin_another(bundle, tokenizer):
 
 
 def test_capping_items_changes_no_prompt(bundle, model, tokenizer):
-    task = read_bundle(bundle, ["homes"])[0]
-    whole = evaluate_items(model, tokenizer, task, range(8), 8)
-    assert evaluate_items(model, tokenizer, task, range(3), 8) == [
-        record | {"loss_sums": pytest.approx(record["loss_sums"], abs=1e-4)} for record in whole[:3]
-    ]
+    tasks = read_bundle(bundle)
+    whole, capped = evaluate(model, tokenizer, tasks), evaluate(model, tokenizer, tasks, 3)
+    for label, records in capped.items():
+        assert records == [
+            record | {"loss_sums": pytest.approx(record["loss_sums"], abs=1e-4)} for record in whole[label][:3]
+        ]
+    assert len({record["prompt"] for records in whole.values() for record in records}) == 8 + 7 + 8
+
+
+def test_permuted_choices_change_no_pick(bundle, model, tokenizer):
+    tasks = read_bundle(bundle, ["homes", "who"])
+    before = evaluate(model, tokenizer, tasks)
+    for label, name in (("homes", "choices"), ("who", "context_options")):
+        path = bundle / f"eval_data/a/{label}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row[name], row["gold"] = row[name][::-1], len(row[name]) - 1 - row["gold"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    after = evaluate(model, tokenizer, read_bundle(bundle, ["homes", "who"]))
+    for label, records in before.items():
+        for one, other in zip(records, after[label], strict=True):
+            assert other["loss_sums"] == pytest.approx(one["loss_sums"][::-1], abs=1e-4)
+            assert one["correct"] == other["correct"]
+
+
+def test_batches_are_shared_out_evenly():
+    sizes = [9, 1, 5, 5, 1, 1]
+    shares = share_out(sizes, 2)
+    assert sorted(index for share in shares for index in share) == list(range(6))
+    assert [sum(sizes[index] for index in share) for share in shares] == [11, 11]
+    assert share_out([3], 4) == [[0], [], [], []] and share_out([], 2) == [[], []]
 
 
 def test_chance_comes_from_the_items(bundle):
     homes, who, cloze = read_bundle(bundle)
     assert homes.chance == pytest.approx((7 * 0.25 + 0.5) / 8) and homes.baseline == 0.25
     assert who.chance == 0.5 and cloze.chance == 0.0 == cloze.baseline
-
-
-def test_a_model_that_knows_nothing_picks_the_first_choice(bundle, tokenizer):
-    model = make_model(tokenizer.vocab_size)
-    with torch.no_grad():
-        model.head.weight.zero_()
-    for task in read_bundle(bundle, ["homes", "who"]):
-        records = evaluate_items(model, tokenizer, task, range(len(task.items)), 4)
-        right = sum(item["gold"] == 0 for item in task.items)
-        assert sum(record["correct"] for record in records) == right
 
 
 def test_damaged_bundles_are_named(bundle):
@@ -191,17 +210,3 @@ def test_the_public_bundle_renders(shared_hub, tokenizer):
         assert all(0 < span.start < len(span.tokens) for item in items for span in item.spans)
     assert {task.label: task.baseline for task in tasks}["bigbench_language_identification"] == pytest.approx(0.091)
     assert {task.label: task.chance for task in tasks}["bigbench_language_identification"] == 0.25
-
-
-def test_next_logits_equal_the_forward_pass(model):
-    prompts = [[1, 2, 3], [4] * 30, [9], [4, 5]]
-    found = next_logits(model, prompts, 1, [7, 300, 11])
-    for prompt, row in zip(prompts, found):
-        with torch.inference_mode():
-            expected = model(torch.tensor([prompt]))[0, -1, [7, 300, 11]]
-        assert torch.allclose(row, expected, atol=1e-4)
-
-
-def test_span_losses_of_nothing(model):
-    assert span_losses(model, [], 4) == []
-    assert span_losses(model, [Span((1, 2), 1)], 4)[0].tokens == 1

@@ -16,7 +16,7 @@ from nanochat.data.conversation import render_prompt
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import ArtifactError, ConfigError
 from nanochat.evaluate import base_eval, chat_eval
-from nanochat.evaluate.core import read_bundle
+from nanochat.evaluate.asking import Question, by_letter
 from nanochat.evaluate.tasks import load_task
 from nanochat.infer.checkpoint import load_checkpoint
 from nanochat.model.checkpoint import save_model
@@ -101,53 +101,6 @@ def test_base_eval(inputs, tmp_path):
     assert sum(homes) / 6 == scores["scores"][0]["value"]
 
 
-def test_an_interrupted_evaluation_goes_on(inputs, tmp_path, monkeypatch):
-    real, done = base_eval.evaluate_items, []
-
-    def until_the_second(model, tokenizer, task, indices, size):
-        if len(done) == 1:
-            raise KeyboardInterrupt
-        done.append(task.label)
-        return real(model, tokenizer, task, indices, size)
-
-    monkeypatch.setattr(base_eval, "evaluate_items", until_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_base(inputs, tmp_path / "base")
-    assert not (tmp_path / "base").exists()
-    later = []
-    monkeypatch.setattr(base_eval, "evaluate_items", lambda *args: later.append(args[2].label) or real(*args))
-    resumed = evaluate_base(inputs, tmp_path / "base")
-    assert done == ["homes"] and later == ["who", "cloze"]
-    whole = evaluate_base(inputs, tmp_path / "other")
-    assert resumed.digest == whole.digest
-    later.clear()
-    shutil.rmtree(tmp_path / "base")
-    assert evaluate_base(inputs, tmp_path / "base").digest == whole.digest and later == []
-
-
-class Half(World):
-    """One of two ranks whose other half is recorded by hand."""
-
-    def gather_objects(self, value):
-        return [value]
-
-    def broadcast_object(self, value):
-        return value
-
-    def sum_(self, tensor):
-        return tensor
-
-
-def test_ranks_share_the_items(inputs):
-    loaded = load_checkpoint(inputs / "base")
-    task = read_bundle(inputs / "bundle")[0]
-    whole = base_eval._evaluate(loaded, task, None, HERE, 4)["records"]
-    parts = [base_eval._evaluate(loaded, task, None, Half(rank, rank, 2, HERE.device), 4)["records"] for rank in (0, 1)]
-    merged = sorted([*parts[0], *parts[1]], key=lambda record: record["item"])
-    assert [record["picked"] for record in merged] == [record["picked"] for record in whole]
-    assert [record["item"] for record in parts[1]] == [1, 3, 5, 7]
-
-
 TASKS = (
     "chat_eval.tasks.choice.max_items=4",
     "chat_eval.tasks.facts.max_new_tokens=8",
@@ -193,7 +146,7 @@ def test_the_letter_picked_is_the_likeliest(inputs):
     with torch.inference_mode():
         logits = loaded.model(torch.tensor([prompt]))[0, -1]
     likeliest = max("ABCD", key=lambda letter: float(logits[loaded.tokenizer.encode(letter)[0]]))
-    record = chat_eval.evaluate_choice(loaded, task, [0], 4)[0]
+    [(_, record, _)] = by_letter(loaded, [Question.of(task, 0, loaded.tokenizer)], 4)
     assert record["reply"] == likeliest and record["correct"] == (likeliest == "A")
 
 

@@ -30,8 +30,15 @@ def test_greedy_equals_recomputing_everything(tokenizer, arch):
         assert completion.finish == "length" and all(completion.sampled)
 
 
+def prompts():
+    """Prompts of which some begin alike, for longer than what is read at a time."""
+    common = [(n * n) % 500 for n in range(70)]
+    own = st.lists(st.integers(0, 500), min_size=1, max_size=12)
+    return st.one_of(own, own.map(lambda more: common + more), own.map(lambda more: common[:30] + more[:1]))
+
+
 requested = st.tuples(
-    st.lists(st.integers(0, 500), min_size=1, max_size=20),
+    prompts(),
     st.builds(
         SamplingParams,
         max_tokens=st.integers(1, 12),
@@ -40,6 +47,7 @@ requested = st.tuples(
         top_p=st.sampled_from([None, 0.5, 0.9]),
         min_p=st.sampled_from([None, 0.05]),
         seed=st.integers(0, 5),
+        logprobs=st.booleans(),
     ),
 )
 
@@ -64,34 +72,33 @@ def test_samples_of_one_prompt_differ_by_seed_only(model, tokenizer):
 
 def test_logprobs_are_the_models_own(model, tokenizer):
     prompt = [4, 8, 15]
-    done = Engine(model, tokenizer).generate([prompt], SamplingParams(max_tokens=12, temperature=0.5, top_k=20))[0]
+    done = Engine(model, tokenizer).generate(
+        [prompt], SamplingParams(max_tokens=12, temperature=0.5, top_k=20, logprobs=True)
+    )[0]
     with torch.inference_mode():
         logits = model(torch.tensor([prompt + done.ids]))[0, len(prompt) - 1 : -1]
     expected = torch.log_softmax(logits, -1).gather(1, torch.tensor(done.ids)[:, None])[:, 0]
     assert done.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-class Scripted:
-    """Makes a real model follow a script: the head is replaced by one that points to the next token wanted."""
+class Scripted(Engine):
+    """A real engine whose logits are bent towards a script: the token that is wanted next at each place."""
 
-    def __init__(self, tokenizer, script):
-        self.model = make_model(tokenizer.vocab_size)
-        self.prompt_length, self.script = 1, script
+    def __init__(self, tokenizer, script, **options):
+        super().__init__(make_model(tokenizer.vocab_size), tokenizer, **options)
+        self.decoder.step = self.follow(self.decoder.step, script)
 
-    def __getattr__(self, name):
-        return getattr(self.model, name)
+    @staticmethod
+    def follow(step, script):
+        def bent(tokens, cache):
+            places = cache.lengths[: len(tokens)].copy()
+            logits = step(tokens, cache)
+            for row, place in enumerate(places.tolist()):
+                if place < len(script):
+                    logits[row, script[place]] = 1000.0
+            return logits
 
-    def hidden(self, *args, **kwargs):
-        return self.model.hidden(*args, **kwargs)
-
-    def __call__(self, tokens, cache, last_only):
-        places = cache.lengths.clone()
-        logits = self.model(tokens, cache=cache, last_only=last_only)
-        for row, place in enumerate(places.tolist()):
-            at = place - self.prompt_length + 1
-            if at < len(self.script):
-                logits[row, -1, self.script[at]] = 1000.0
-        return logits
+        return bent
 
 
 def test_the_calculator_answers_and_its_output_is_marked(tokenizer):
@@ -101,15 +108,15 @@ def test_the_calculator_answers_and_its_output_is_marked(tokenizer):
     after = [*tokenizer.encode(" is 19"), special["<|assistant_end|>"]]
     # Where the tool's output is forced the script says something else, which must not be heard.
     script = call + [0] * len(output) + after
-    done = Engine(Scripted(tokenizer, script), tokenizer).generate(
-        [[tokenizer.bos]] * 2, SamplingParams(max_tokens=60, temperature=0)
+    done = Scripted(tokenizer, script).generate(
+        [[tokenizer.bos]] * 2, SamplingParams(max_tokens=60, temperature=0, logprobs=True)
     )
     for completion in done:
         assert completion.ids == call + output + after
         assert completion.sampled == [True] * len(call) + [False] * len(output) + [True] * len(after)
         assert completion.finish == "stop"
         assert all(completion.logprobs[len(call) + place] == 0 for place in range(len(output)))
-    plain = Engine(Scripted(tokenizer, script), tokenizer, tools=False).generate(
+    plain = Scripted(tokenizer, script, tools=False).generate(
         [[tokenizer.bos]], SamplingParams(max_tokens=60, temperature=0)
     )
     assert plain[0].ids == script
@@ -125,7 +132,7 @@ def test_what_cannot_be_calculated_gives_no_output(tokenizer, expression):
         special["<|python_end|>"],
         special["<|assistant_end|>"],
     ]
-    done = Engine(Scripted(tokenizer, script), tokenizer).generate([[1]], SamplingParams(max_tokens=60, temperature=0))
+    done = Scripted(tokenizer, script).generate([[1]], SamplingParams(max_tokens=60, temperature=0))
     assert done[0].ids == script and all(done[0].sampled)
 
 
@@ -160,3 +167,35 @@ def test_bad_requests_are_named(model, tokenizer):
     with pytest.raises(ValueError, match="top_p = 0"):
         SamplingParams(top_p=0)
     assert engine.generate([], SamplingParams()) == []
+
+
+def test_requests_that_come_later_and_are_cancelled(model, tokenizer):
+    engine = Engine(model, tokenizer, slots=2)
+    params = SamplingParams(max_tokens=10, seed=4, stop=NEVER)
+    alone = engine.generate([[5, 6]], params)[0]
+    generation = engine.start()
+    first = generation.submit([1, 2, 3], params)
+    assert [token.request for token in generation.step()] == [first]
+    later = generation.submit([5, 6], params)
+    waiting = [generation.submit([7], params), generation.submit([8], params)]
+    for _ in range(3):
+        generation.step()
+    generation.cancel(first)
+    generation.cancel(waiting[1])
+    generation.cancel(99)
+    found = dict(generation.take_finished())
+    assert found[first].finish == found[waiting[1]].finish == "cancelled"
+    assert len(found[first].ids) == 4 and found[waiting[1]].ids == []
+    while generation.active:
+        generation.step()
+    found = dict(generation.take_finished())
+    assert found[later] == alone and set(found) == {later, waiting[0]}
+    assert generation.take_finished() == []
+
+
+def test_completions_come_as_they_are_finished(model, tokenizer):
+    engine = Engine(model, tokenizer, slots=2)
+    params = [SamplingParams(max_tokens=n, temperature=0, stop=NEVER) for n in (9, 2, 4)]
+    found = list(engine.completions([[1], [2], [3]], params))
+    assert [len(completion.ids) for _, completion in found] == [2, 4, 9]
+    assert dict(found) == dict(enumerate(engine.generate([[1], [2], [3]], params)))

@@ -34,7 +34,7 @@ def test_filters_keep_what_they_say():
 
 def test_rows_keep_their_own_parameters():
     rows = [
-        SamplingParams(temperature=0),
+        SamplingParams(temperature=0, logprobs=True),
         SamplingParams(top_k=1),
         SamplingParams(top_k=3, top_p=0.01),
         SamplingParams(temperature=5.0),

@@ -1,6 +1,7 @@
 """Three ways to compute attention give one result: dense is the plain one that the others are held against."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ import torch.nn.attention.flex_attention as flex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.model.attention import attend, training_masks
+from nanochat.model.attention import attend, training_masks, tree_masks
 from nanochat.model.flex_attention import block_masks
 from nanochat.model.gpt import GPT, GPTConfig
-from nanochat.model.tiled_attention import Tiles, plan_tiles
+from nanochat.model.layout import TreeLayout
+from nanochat.model.tiled_attention import Tiles, plan_tiles, plan_tree_tiles
 
 CPU = torch.device("cpu")
 
@@ -85,6 +87,107 @@ def test_cpus_take_tiles_in_bfloat16_and_for_windows():
     assert isinstance(training_masks([64], 64, None, CPU, torch.bfloat16)[64], Tiles)
 
 
+def layout_of(rows: list[list[list[int]]]) -> TreeLayout:
+    """Rows of trees, each tree given by the lengths of trunk and branches; filled up with padding."""
+    length = max(sum(map(sum, row)) for row in rows)
+    segments, branches, positions, previous = (torch.zeros(len(rows), length, dtype=torch.int64) for _ in range(4))
+    for number, row in enumerate(rows):
+        place = 0
+        for segment, (trunk, *ends) in enumerate(row):
+            start = place
+            for branch, size in enumerate((trunk, *ends)):
+                for offset in range(size):
+                    segments[number, place], branches[number, place] = segment, branch
+                    positions[number, place] = offset + (trunk if branch else 0)
+                    before = place - 1 if offset or not branch else start + trunk - 1
+                    previous[number, place] = before if positions[number, place] else -1
+                    place += 1
+        segments[number, place:] = len(row)
+        previous[number, place:] = -1
+    return TreeLayout(segments, branches, positions, previous)
+
+
+TREES = st.lists(
+    st.lists(
+        st.lists(st.integers(0, 90), min_size=1, max_size=5).filter(lambda sizes: sizes[0] > 0), min_size=1, max_size=3
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=TREES, window=st.integers(1, 150))
+def test_masks_of_trees_hold_exactly_what_may_be_seen(rows, window):
+    layout = layout_of(rows)
+    mask = tree_masks([window], layout, torch.float32, "dense")[window]
+    assert isinstance(mask, torch.Tensor)
+    for row, trees in enumerate(rows):
+        place = 0
+        expected = torch.zeros(mask.shape[-1], mask.shape[-1], dtype=torch.bool)
+        for trunk, *ends in trees:
+            start, end = place, place + trunk
+            for branch in [0, *ends]:
+                path = [*range(start, start + trunk), *range(end, end + branch)]
+                for i, query in enumerate(path):
+                    expected[query, path[max(0, i - window + 1) : i + 1]] = True
+                end += branch
+            place = end
+        assert torch.equal(mask[row, 0, :place] == 0, expected[:place])
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=TREES, window=st.integers(1, 320), kv_heads=st.sampled_from([1, 4]))
+def test_tiles_of_trees_give_what_dense_masks_give(rows, window, kv_heads):
+    layout = layout_of(rows)
+    q, k, v = tensors(*layout.segments.shape, 4, kv_heads)
+    tiled, dense = (
+        attend(q, k, v, tree_masks([window], layout, torch.float32, kind)[window], 0.3) for kind in ("tiled", "dense")
+    )
+    used = layout.segments < torch.tensor([len(row) for row in rows])[:, None]
+    assert torch.allclose(tiled[used], dense[used], atol=2e-5, rtol=1e-4)
+
+
+def test_tiles_of_trees_leave_out_what_is_masked():
+    """What lies behind a window, before a tree or beyond the row's other trees costs nothing."""
+
+    def products(rows, window):
+        layout = layout_of(rows)
+        tiles = plan_tree_tiles([window], layout, torch.float32)[window].tiles
+        count, length = layout.segments.shape
+        done = sum((count if t.rows is None else len(t.rows)) * (t.stop - t.start) * (t.stop - t.first) for t in tiles)
+        return done / (count * length**2)
+
+    assert products([[[900, 20, 20, 20, 20]]], 10_000) < 0.6
+    assert products([[[100, 20, 20]] * 8], 10_000) < 0.25
+    assert products([[[900, 20, 20, 20, 20]]], 100) < 0.3
+
+
+def test_trees_are_not_computed_in_blocks():
+    with pytest.raises(ValueError, match="attention of kind flex does not compute rows of trees"):
+        tree_masks([8], layout_of([[[3, 2]]]), torch.float32, "flex")
+
+
+@pytest.mark.parametrize("arch", ["modern", "classic"])
+def test_states_of_a_tree_are_those_of_its_sequences(arch):
+    model = small(arch)
+    layout = layout_of([[[40, 30, 0, 80], [7]], [[100, 1, 50]]])
+    tokens = torch.randint(0, 61, layout.segments.shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        states = model.hidden(tokens, layout)
+        alone = model.hidden(torch.cat((tokens[:1, :40], tokens[:1, 70:150]), dim=1))
+        wanted = torch.tensor([149, 0, layout.segments.shape[1] + 3, 149])
+        some = model.hidden(tokens, replace(layout, wanted=wanted))
+    assert torch.allclose(states[0, :40], alone[0, :40], atol=1e-4)
+    assert torch.allclose(states[0, 70:150], alone[0, 40:], atol=1e-4)
+    assert torch.allclose(some, states.flatten(0, 1)[wanted], atol=1e-4)
+
+
+def test_sequences_longer_than_the_context_are_refused():
+    with pytest.raises(ValueError, match="sequences of 260 tokens do not fit the model's context of 256"):
+        small().hidden(torch.zeros(1, 270, dtype=torch.int64), layout_of([[[250, 10, 10]]]))
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     blocks=st.integers(1, 4),
@@ -119,10 +222,18 @@ def test_block_masks_hold_exactly_what_may_be_seen(blocks, window, cuts, packed)
     assert grid.all(dim=(-1, -2))[full].all()
 
 
-def small() -> GPT:
+def small(arch: str = "modern") -> GPT:
     model = GPT(
         GPTConfig(
-            depth=3, width=64, heads=2, kv_heads=1, head_dim=32, vocab_size=61, sequence_length=256, window_pattern="SL"
+            arch=arch,
+            depth=3,
+            width=64,
+            heads=2,
+            kv_heads=1,
+            head_dim=32,
+            vocab_size=61,
+            sequence_length=256,
+            window_pattern="SL" if arch == "modern" else "L",
         )
     )
     model.init_weights(0)

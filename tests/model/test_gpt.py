@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from nanochat.model import loss as loss_module
 from nanochat.model.attention import training_masks
 from nanochat.model.gpt import GPT, GPTConfig
-from nanochat.model.kv_cache import KVCache
 from nanochat.model.pointwise import rotate
 from nanochat.model.scaling import count_parameters
 
@@ -72,48 +71,9 @@ def test_documents_in_a_row_do_not_see_each_other(arch):
         start += part.shape[1]
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_cached_rows_of_different_lengths_continue_exactly(arch):
-    model = make(arch)
-    full = tokens(3, 30)
-    whole = model(full)
-    lengths = [1, 9, 17]
-    cache = KVCache(model.config, 3, 32)
-    # Prefill padded to the longest, then take the padding back.
-    model(full[:, : max(lengths)], cache=cache)
-    cache.lengths.copy_(torch.tensor(lengths))
-    for _ in range(8):
-        positions = cache.lengths.clone()
-        step = full.gather(1, positions[:, None])
-        logits = model(step, cache=cache, last_only=True)[:, 0]
-        assert torch.allclose(logits, whole[torch.arange(3), positions], atol=1e-4)
-    # Several tokens at once, and a row that took another's place.
-    cache.copy_row(2, 0)
-    chunk = full[2:3, 25:29].expand(3, -1)
-    logits = model(chunk, cache=cache)
-    assert torch.allclose(logits[0], logits[2], atol=1e-5)
-    assert torch.allclose(logits[2], whole[2, 25:29], atol=1e-4)
-
-
-def test_a_view_of_the_first_rows_shares_memory():
-    model = make("modern")
-    cache = KVCache(model.config, 4, 16)
-    model(tokens(2, 5), cache=cache.first(2))
-    assert cache.lengths.tolist() == [5, 5, 0, 0]
-    cache.reset([0])
-    assert cache.lengths.tolist() == [0, 5, 0, 0]
-
-
-def test_a_full_cache_is_an_error_not_a_wrong_answer():
-    model = make("classic")
-    cache = KVCache(model.config, 1, 8)
-    model(tokens(1, 8), cache=cache)
-    with pytest.raises(ValueError, match="9 tokens"):
-        model(tokens(1, 1), cache=cache)
+def test_a_row_longer_than_the_context_is_an_error():
     with pytest.raises(ValueError, match="context"):
-        KVCache(model.config, 1, 33)
-    with pytest.raises(ValueError, match="context"):
-        model(tokens(1, 33))
+        make("classic")(tokens(1, 33))
 
 
 def test_windows_hide_what_lies_further_back():

@@ -1,5 +1,5 @@
-"""Running model-written programs where they can do no harm."""
+"""Running model-written programs where they can do no harm, and testing them where they can not deceive."""
 
-from nanochat.evaluate.sandbox.host import Outcome, run_program
+from nanochat.evaluate.sandbox.host import Outcome, check_function, probe
 
-__all__ = ["Outcome", "run_program"]
+__all__ = ["Outcome", "check_function", "probe"]

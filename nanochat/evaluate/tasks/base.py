@@ -2,7 +2,8 @@
 
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,11 +55,19 @@ class Rows:
         return self._starts[-1]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        table, place = self._place(index)
+        return {name: table[name][place].as_py() for name in self.columns}
+
+    def value(self, index: int, column: str) -> Any:
+        """One column of a row."""
+        table, place = self._place(index)
+        return table[column][place].as_py()
+
+    def _place(self, index: int) -> tuple[pa.Table, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        table = next(number for number, start in enumerate(self._starts[1:]) if index < start)
-        place = index - self._starts[table]
-        return {name: self._tables[table][name][place].as_py() for name in self.columns}
+        number = next(number for number, start in enumerate(self._starts[1:]) if index < start)
+        return self._tables[number], index - self._starts[number]
 
 
 class Task(ABC):
@@ -91,8 +100,23 @@ class Task(ABC):
         """Stable text that names an item, for splits by hash."""
 
     def group(self, index: int) -> str | None:
-        """Category of an item within the task, such as MMLU's subject."""
+        """Group of an item within the task, such as MMLU's subject."""
         return None
+
+    def category(self, group: str) -> str | None:
+        """Category that a group belongs to, such as MMLU's STEM; None where the task has none, or not for this one."""
+        return None
+
+    def group_sizes(self) -> Mapping[str, int]:
+        """Group → items; empty where items have no groups."""
+        return Counter(group for index in range(len(self)) if (group := self.group(index)) is not None)
+
+    def isolation(self) -> tuple[str, ...]:
+        """Layers of the sandbox in which replies are judged here; none where nothing of a reply is run.
+
+        Asked after an item was judged, and kept with its record.
+        """
+        return ()
 
     def gold(self, index: int) -> str:
         """The expected answer: a choice task's letter; what is compared, for people to read, of the others."""

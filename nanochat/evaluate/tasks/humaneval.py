@@ -5,30 +5,37 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 from nanochat.config import TaskEntry
 from nanochat.data.conversation import Conversation
-from nanochat.evaluate.sandbox import run_program
+from nanochat.evaluate.sandbox import check_function
 from nanochat.evaluate.tasks.base import Rows, Split, Task, conversation_of
 
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
-def program_of(prompt: str, reply: str, test: str, entry_point: str) -> str:
-    """The program that tests a reply.
+def definition_of(prompt: str, reply: str, entry_point: str) -> str:
+    """The program a reply makes.
 
     The reply is a code block or bare code; either the whole function, which then replaces the prompt's (imports and
     helpers before it stay), or the rest of it, which then follows the prompt.
     """
     block = _BLOCK.search(reply)
     code = block.group(1) if block else reply
-    definition = re.compile(rf"^def\s+{re.escape(entry_point)}\s*\(", re.MULTILINE)
-    if definition.search(code):
-        start = definition.search(prompt)
-        code = f"{prompt[: start.start()] if start else prompt}\n{code}"
-    else:
-        code = prompt + code
-    return f"{code}\n\n{test}\n\ncheck({entry_point})\n"
+    if _definition(entry_point).search(code):
+        return f"{support_of(prompt, entry_point)}\n{code}"
+    return prompt + code
+
+
+def support_of(prompt: str, entry_point: str) -> str:
+    """What a prompt holds before the function that is asked for: imports, and helpers that tests may use as well."""
+    start = _definition(entry_point).search(prompt)
+    return prompt[: start.start()] if start else prompt
+
+
+def _definition(name: str) -> re.Pattern[str]:
+    return re.compile(rf"^def\s+{re.escape(name)}\s*\(", re.MULTILINE)
 
 
 class HumanEval(Task):
@@ -42,6 +49,8 @@ class HumanEval(Task):
     def __init__(self, name: str, entry: TaskEntry, split: Split, paths: Sequence[Path]) -> None:
         super().__init__(name, entry, split, paths)
         self._rows = Rows(paths, ("task_id", "prompt", "canonical_solution", "test", "entry_point"))
+        self._isolation: tuple[str, ...] | None = None
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -60,16 +69,26 @@ class HumanEval(Task):
         """The rest of the function as its author wrote it."""
         return self._rows[index]["canonical_solution"]
 
-    def program(self, index: int, text: str) -> str:
-        """The program that tests a reply to an item."""
-        row = self._rows[index]
-        return program_of(row["prompt"], text, row["test"], row["entry_point"])
-
     def reward(self, index: int, text: str) -> float:
-        """Whether the program of the reply passes its tests in the sandbox."""
-        return float(run_program(self.program(index, text)).passed)
+        """Whether the function of the reply passes the item's tests in the sandbox."""
+        row = self._rows[index]
+        outcome = check_function(
+            definition_of(row["prompt"], text, row["entry_point"]),
+            support=support_of(row["prompt"], row["entry_point"]),
+            tests=row["test"],
+            entry_point=row["entry_point"],
+        )
+        if outcome.isolation:  # none: it was ended before it began
+            with self._lock:
+                met = self._isolation
+                self._isolation = outcome.isolation if met is None else tuple(i for i in met if i in outcome.isolation)
+        return float(outcome.passed)
 
     def rewards(self, indices: Sequence[int], texts: Sequence[str]) -> list[float]:
         """`reward` of many replies, as many at a time as there are cores."""
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             return list(pool.map(self.reward, indices, texts))
+
+    def isolation(self) -> tuple[str, ...]:
+        """The sandbox's layers that were in force in every reward so far; none before the first."""
+        return self._isolation or ()

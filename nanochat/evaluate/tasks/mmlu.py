@@ -1,10 +1,21 @@
 """MMLU (arXiv 2009.03300): four choices in 57 subjects."""
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
+
+import yaml
 
 from nanochat.config import TaskEntry
 from nanochat.evaluate.tasks.base import ChoiceTask, Rows, Split
+
+
+@cache
+def subject_categories() -> dict[str, str]:
+    """Subject → one of MMLU's four categories: STEM, humanities, social sciences, other."""
+    text = resources.files("nanochat.evaluate.tasks").joinpath("mmlu_categories.yaml").read_text()
+    return {subject: category for category, subjects in yaml.safe_load(text).items() for subject in subjects}
 
 
 class Mmlu(ChoiceTask):
@@ -29,4 +40,8 @@ class Mmlu(ChoiceTask):
 
     def group(self, index: int) -> str | None:
         """The subject."""
-        return self._rows[index]["subject"] or None
+        return self._rows.value(index, "subject") or None
+
+    def category(self, group: str) -> str | None:
+        """The subject's category; None for subjects that are not MMLU's."""
+        return subject_categories().get(group)

@@ -13,7 +13,7 @@ from nanochat.evaluate.tasks import load_task
 from nanochat.evaluate.tasks.arc import Arc
 from nanochat.evaluate.tasks.conversations import Conversations
 from nanochat.evaluate.tasks.gsm8k import Gsm8k, final_number, solution_parts
-from nanochat.evaluate.tasks.humaneval import HumanEval, program_of
+from nanochat.evaluate.tasks.humaneval import HumanEval
 from nanochat.evaluate.tasks.mmlu import Mmlu
 from nanochat.evaluate.tasks.qa import Qa
 from nanochat.evaluate.tasks.smoltalk import SmolTalk
@@ -130,11 +130,6 @@ def test_humaneval(tmp_path):
         "": 0.0,
     }
     assert task.rewards([0] * len(replies), list(replies)) == list(replies.values())
-
-
-def test_a_whole_function_replaces_the_prompts():
-    program = program_of("import os\ndef f():\n", "```python\ndef f(): return 1\n```", "def check(c): pass", "f")
-    assert program == "import os\n\ndef f(): return 1\n\n\ndef check(c): pass\n\ncheck(f)\n"
 
 
 def test_qa_wants_the_answer_and_nothing_else(tmp_path):

@@ -1,0 +1,133 @@
+"""Products of generation: a handful of rows with weights that are read whole each time.
+
+A library may compute a row of a product differently beside other rows: the last bits of its sums then depend on what
+else is in the batch, and with them, now and then, a token. oneDNN's float32 products treat each row alike from four
+rows on (measured: bit for bit on AVX-512 from 3 to 2048 rows), and are the faster ones for weights that are not in
+the cache. PyTorch takes them only where less than float32 is allowed, so that has to be allowed around the call, and
+only where a trial shows that the processor computes in true float32 all the same. A row on its own is three times
+faster in MKL's products with a vector; it equals the others up to rounding.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nanochat.model.pointwise import EPSILON
+
+FEWEST_ROWS = 4
+"""Rows below which a product is computed with more of them."""
+
+
+@functools.cache
+def onednn_is_exact() -> bool:
+    """Whether oneDNN is there and its products are true float32 here; bfloat16 would be wrong in the third digit."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=generator) for shape in ((8, 256), (256, 64)))
+    exact = x.double() @ weight.double()
+    return bool((_onednn(x, weight, None) - exact).abs().max() < 1e-3)
+
+
+def _onednn(x: Tensor, weight: Tensor, base: Tensor | None) -> Tensor:
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
+    finally:
+        matmul.fp32_precision = before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: what a single row takes is too little to share, and waking others takes longer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def lay_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of a weight (outputs, inputs) for `product`: (inputs, outputs), its longer side contiguous.
+
+    A product with one row reads long stretches up to four times faster than short ones.
+    """
+    weight = weight.detach().to(dtype)
+    if weight.shape[0] > weight.shape[1]:
+        return weight.t().contiguous()
+    return weight.contiguous().t()
+
+
+def product(x: Tensor, weight: Tensor, base: Tensor | None = None) -> Tensor:
+    """X · weight (+ base).
+
+    Args:
+        x: (N, inputs).
+        weight: (inputs, outputs) of `lay_out`.
+        base: (N, outputs), added.
+    """
+    rows = x.shape[0]
+    if x.device.type != "cpu" or rows == 1 or x.dtype != torch.float32 or not onednn_is_exact():
+        return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
+    if rows < FEWEST_ROWS:
+        more = (0, 0, 0, FEWEST_ROWS - rows)
+        return _onednn(F.pad(x, more), weight, None if base is None else F.pad(base, more))[:rows]
+    return _onednn(x, weight, base)
+
+
+def attend_one(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of one query per row.
+
+    For several rows on a CPU as plain products of vectors: as fast as the fused kernel, and each row's sums are its
+    own, whatever the batch and however many masked places follow, as long as `places` is a multiple of 16 (vectors
+    without a rest) and at least 64 (PyTorch computes products of less than 400 multiplications in another way).
+
+    Args:
+        q: (rows, heads, head_dim).
+        keys: (rows, kv_heads, places, head_dim); kv_heads divides heads.
+        values: alike.
+        mask: additive, (rows, 1, 1, places), or None.
+        scale: factor on q·k.
+
+    Returns:
+        (rows, heads * head_dim).
+    """
+    rows, heads, size = q.shape
+    kv_heads = keys.shape[1]
+    if q.device.type != "cpu" or rows == 1:
+        out = F.scaled_dot_product_attention(
+            q.unsqueeze(2), keys, values, attn_mask=mask, scale=scale, enable_gqa=heads != kv_heads
+        )
+        return out.reshape(rows, heads * size)
+    keys, values = (x.flatten(0, 1) for x in (keys, values))
+    # One query at a time for each key head: several in one product would be summed in another order.
+    mixed = []
+    for part in q.view(rows, kv_heads, heads // kv_heads, size).unbind(2):
+        scores = torch.bmm(part.reshape(-1, 1, size), keys.transpose(1, 2)).mul_(scale)
+        if mask is not None:
+            scores.view(rows, kv_heads, 1, -1).add_(mask)
+        mixed.append(torch.bmm(torch.softmax(scores, dim=-1), values).view(rows, kv_heads, size))
+    return (mixed[0] if len(mixed) == 1 else torch.stack(mixed, dim=2)).reshape(rows, heads * size)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """RMSNorm over the last dimension, without weights.
+
+    On CPUs with fewer launches than the library's, a fifth of the time of a step with one row: the root of the mean of
+    the squares and epsilon is a hypotenuse.
+
+    Args:
+        x: (…, width).
+    """
+    width = x.shape[-1]
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return F.rms_norm(x, (width,), eps=EPSILON)
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.hypot(size, size.new_full((), math.sqrt(width * EPSILON))).mul_(1 / math.sqrt(width))
