@@ -5,7 +5,8 @@
 Both score the first items of every task of the bundle with a random model of one shape and the same tokenizer, made of
 the bundle's texts, in processes of their own that take turns; reading prompts is in the time. The reference computes in
 float32 as it does by itself on a CPU, like ours. Prompts longer than the context are cropped by ours, as the metric
-asks for; the reference forwards them whole, since its own models name no limit.
+asks for; the reference forwards them whole, since its own models name no limit. Then a chat evaluation by generation:
+problems of mixed lengths in batches, against the same engine with one problem at a time.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from report import Sample, finish, machine, number, print_table, ratio, share
+from problems import SLOTS, measure
+from report import Sample, finish, machine, number, print_table, ratio, share, with_briefly_spinning_threads
 from shape import Shape
 from turns import Message, Worker, WorkerError
 
@@ -154,8 +156,42 @@ def _print_core(
     }
 
 
+def chat_section(arguments: argparse.Namespace, shape: Shape) -> dict[str, Any]:
+    """Problems of mixed lengths, batched and one by one."""
+    if not arguments.problems:
+        return {}
+    rates = measure(shape, arguments.problems, min(arguments.problems_alone, arguments.problems), arguments.repeats)
+    print_table(
+        f"Chat evaluation, {arguments.problems} problems of mixed lengths in batches of {SLOTS}; one by one "
+        f"{arguments.problems_alone} of them; float32, {arguments.repeats} turns",
+        ["", "problems/s", "spread", "tokens/s"],
+        [
+            [
+                "batched",
+                number(rates.batched.median),
+                share(rates.batched.spread),
+                number(rates.tokens_per_s.median, 0),
+            ],
+            [
+                "one by one",
+                number(rates.alone.median),
+                share(rates.alone.spread),
+                number(rates.alone_tokens_per_s.median, 0),
+            ],
+            ["ratio", number(ratio(rates.batched, rates.alone)), "", ""],
+        ],
+    )
+    return {
+        "chat_problems_per_s": rates.batched.median,
+        "chat_one_by_one_problems_per_s": rates.alone.median,
+        "chat_ratio": ratio(rates.batched, rates.alone),
+        "chat_tokens_per_s": rates.tokens_per_s.median,
+    }
+
+
 def main() -> None:
     """Command line."""
+    with_briefly_spinning_threads()
     parser = Shape.command_line(__doc__, steps=0, repeats=3)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of an evaluation bundle")
     parser.add_argument("--max-items", type=int, default=20, help="of each task, timed (default: %(default)s)")
@@ -163,6 +199,12 @@ def main() -> None:
     parser.add_argument("--check-agreement", action="store_true", help="compare batched with one-by-one picks")
     parser.add_argument(
         "--agreement-items", type=int, default=200, help="of each task, compared (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--problems", type=int, default=500, help="of the chat evaluation; 0 leaves it out (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--problems-alone", type=int, default=50, help="of these, generated one by one (default: %(default)s)"
     )
     arguments = parser.parse_args()
     if arguments.nanochat and not (arguments.nanochat / "nanochat" / "core_eval.py").is_file():
@@ -179,6 +221,7 @@ def main() -> None:
             f"\nbatched and one by one: {figures['compared']:,} items, {len(wrong)} different picks, mean losses "
             f"{figures['largest_loss_difference']:.1e} apart at most"
         )
+    figures |= chat_section(arguments, shape)
     for reason in failed:
         print(f"not measured: {reason}")
     common = {

@@ -14,38 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from problems import WithoutText, random_model
 from report import Sample, finish, machine, number, print_table, ratio, share, with_briefly_spinning_threads
 from shape import Shape
 from turns import Worker, WorkerError
 
 from nanochat.infer.engine import Engine
 from nanochat.infer.sampling import SamplingParams
-from nanochat.model.gpt import GPT
 from nanochat.runtime import World
 
 HERE = Path(__file__).parent
 PROMPT = 16
 
 
-class Nameless:
-    """What the engine asks of a tokenizer, for a model without text; ids that are never sampled."""
-
-    def __init__(self, vocab_size: int) -> None:
-        names = ("<|assistant_end|>", "<|python_start|>", "<|python_end|>")
-        self.special = {name: vocab_size - 2 - place for place, name in enumerate(names)}
-        self.bos = vocab_size - 1
-
-
 class Ours:
     """This repository's engine on a random model."""
 
-    def __init__(self, shape: Shape, device: torch.device, most_rows: int) -> None:
-        self.model = GPT(shape.config).to(device)
-        self.model.init_weights(0)
-        self.model.eval()
-        self.model.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    def __init__(self, shape: Shape, device: torch.device, most_rows: int, cuda_graphs: bool) -> None:
+        self.model = random_model(shape, device)
         self.device = device
-        self.engine = Engine(self.model, Nameless(shape.vocab_size), slots=most_rows, tools=False)  # type: ignore[arg-type]
+        self.engine = Engine(self.model, WithoutText(shape.vocab_size), slots=most_rows, cuda_graphs=cuda_graphs)  # type: ignore[arg-type]
 
     def seconds(self, samples: int, tokens: int) -> float:
         """Time of so many samples of one prompt."""
@@ -92,6 +80,7 @@ def main() -> None:
     parser.set_defaults(precision="float32")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="default: %(default)s")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--cuda-graphs", action="store_true", help="record and replay steps, on a GPU")
     parser.add_argument("--nanochat", type=Path, help="folder of a checkout of karpathy/nanochat to compare with")
     arguments = parser.parse_args()
     run(arguments)
@@ -101,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     shape, tokens = Shape.of_arguments(arguments), arguments.steps
     device = World.open(arguments.device).device
-    ours = Ours(shape, device, max(arguments.batches))
+    ours = Ours(shape, device, max(arguments.batches), arguments.cuda_graphs)
     rates: dict[str, dict[int, list[float]]] = {"ours": {}, "reference": {}}
     reference_error = None
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nanochat.data.tokenizer import Tokenizer
+from nanochat.infer.cuda_graphs import RecordedSteps
 from nanochat.infer.decoder import Decoder
 from nanochat.infer.kv_cache import KVCache
 from nanochat.infer.prefixes import shared_prefixes
@@ -89,15 +90,19 @@ class Engine:
         tokenizer: of the model.
         slots: rows that are generated at the same time; further requests wait until one is free.
         tools: whether `<|python_start|>…<|python_end|>` runs the calculator and forces its output into the row.
+        cuda_graphs: on a GPU, record decoding steps and replay them.
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, *, slots: int = 32, tools: bool = True) -> None:
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, *, slots: int = 32, tools: bool = True, cuda_graphs: bool = False
+    ) -> None:
         if slots < 1:
             raise ValueError(f"Engine: slots = {slots}, expected at least 1")
         self.decoder = Decoder(model)
         self.tokenizer = tokenizer
         self.slots = slots
         self.tools = tools
+        self.cuda_graphs = cuda_graphs and self.decoder.device.type == "cuda"
         self.stop = frozenset((tokenizer.special["<|assistant_end|>"], tokenizer.bos))
 
     def start(self, rows: int | None = None, max_length: int | None = None) -> "Generation":
@@ -183,6 +188,7 @@ class Generation:
         self._vocab_size = engine.decoder.config.vocab_size
         self._cache = self._decoder.cache(rows, max_length)
         self._slots = Slots(rows, max_length, self._vocab_size, engine.stop)
+        self._step = RecordedSteps(self._decoder, self._cache).step if engine.cuda_graphs else self._decoder.step
         # Taken from the end.
         self._waiting: list[_Request] = []
         self._prefixes: dict[int, _Prefix] = {}
@@ -273,7 +279,7 @@ class Generation:
             rows = [request.params for request in slots.requests]
             self._sampling = RowSampling.of(rows, self._vocab_size, self._device)
         inputs = torch.from_numpy(slots.next_token[:n].copy()).to(self._device)
-        logits = self._decoder.step(inputs, self._cache)
+        logits = self._step(inputs, self._cache)
         chosen, logprobs = sample(logits, self._sampling, torch.from_numpy(slots.next_uniform()).to(self._device))
         stopped = slots.append(chosen.cpu().numpy(), None if logprobs is None else logprobs.cpu().numpy())
         if self._engine.tools:

@@ -94,9 +94,12 @@ class KVCache:
             place = positions % size
             mask = None
             if ragged or seen < count or size > window:
-                # Position at each place: the last one up to the row's that belongs there; before the first, negative.
-                distance = (positions[:, None] - self._counting[:count]) % size
-                hidden = (distance > positions[:, None]) | (distance >= window)
+                if seen <= min(size, window):  # nothing has been left behind yet: place and position are the same
+                    hidden = self._counting[:count] > positions[:, None]
+                else:
+                    # At each place is the last position up to the row's that belongs there; before the first, none.
+                    distance = (positions[:, None] - self._counting[:count]) % size
+                    hidden = (distance > positions[:, None]) | (distance >= window)
                 mask = torch.zeros(hidden.shape, dtype=self.keys[0].dtype, device=hidden.device)
                 mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
             write = self._heads[: rows * heads] * size

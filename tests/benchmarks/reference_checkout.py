@@ -62,3 +62,14 @@ def evaluate_task(model, tokenizer, data, device, task_meta):
                 model(torch.tensor([tokens[:64]]), torch.tensor([tokens[:64]]))
     return 0.5
 """
+
+
+ENGINE = """
+class Engine:
+    def __init__(self, model, tokenizer):
+        assert tokenizer.get_bos_token_id() != tokenizer.encode_special("<|assistant_end|>")
+
+    def generate(self, tokens, num_samples=1, max_tokens=None, temperature=1.0):
+        for _ in range(max_tokens):
+            yield [tokens[-1]] * num_samples, [1] * num_samples
+"""

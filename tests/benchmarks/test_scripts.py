@@ -16,7 +16,7 @@ from nanochat.data.world.facts import build_world
 
 from ..conftest import REPOSITORY
 from ..data.conftest import write_shard
-from .reference_checkout import CORE_EVAL
+from .reference_checkout import CORE_EVAL, ENGINE
 from .reference_checkout import GPT as REFERENCE
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -179,14 +179,14 @@ def test_core_is_measured_beside_a_reference_and_one_by_one(tmp_path):
     tasks = write_bundle(build_world(3, 120), 3, 16, bundle)
     folder = checkout(tmp_path, REFERENCE)
     (folder / "nanochat/core_eval.py").write_text(CORE_EVAL)
-    arguments = [*TINY, "--bundle", bundle, "--max-items", 3, "--repeats", 1]
+    arguments = [*TINY, "--bundle", bundle, "--max-items", 3, "--repeats", 1, "--problems", 6, "--problems-alone", 2]
     arguments[arguments.index("256")] = "320"  # bytes, special tokens and a few merges
     done = launch("eval.py", *arguments, "--check-agreement", "--agreement-items", 2, "--nanochat", folder)
     found = figures(done)
     assert found["not_measured"] == [] and len(found["core_tasks"]) == len(tasks)
     assert found["compared"] == 2 * len(tasks) and found["disagreements"] == len(found["disagreeing_items"]) == 0
     assert found["largest_loss_difference"] < 1e-4
-    assert_positive(found, "core_items_per_s", "core_reference_items_per_s")
+    assert_positive(found, "core_items_per_s", "core_reference_items_per_s", "chat_problems_per_s", "chat_ratio")
     assert found["core_ratio"] == pytest.approx(found["core_items_per_s"] / found["core_reference_items_per_s"])
     for entry in (*found["core_groups"].values(), *found["core_tasks"].values()):
         assert_positive(entry, "items_per_s", "reference_items_per_s", "ratio")
@@ -194,3 +194,18 @@ def test_core_is_measured_beside_a_reference_and_one_by_one(tmp_path):
     found = figures(launch("eval.py", *arguments, "--nanochat", folder))
     assert found["core_ratio"] is None and "a_package_it_needs" in found["not_measured"][0]
     assert_positive(found, "core_items_per_s")
+
+
+def test_generation_beside_a_reference(tmp_path):
+    folder = checkout(tmp_path, REFERENCE)
+    (folder / "nanochat/engine.py").write_text(ENGINE)
+    arguments = [*TINY, "--batches", 1, 3, "--steps", 6, "--repeats", 2, "--nanochat", folder]
+    found = figures(launch("generate.py", *arguments))
+    for batch in (1, 3):
+        ours, theirs = (found[f"{who}_tokens_per_s_b{batch}"] for who in ("decode", "reference"))
+        assert found[f"decode_ratio_b{batch}"] == pytest.approx(ours / theirs)
+        assert 0 < found[f"decode_bandwidth_share_b{batch}"] < 5
+    (folder / "nanochat/engine.py").write_text("import a_package_it_needs")
+    found = figures(launch("generate.py", *arguments))
+    assert "a_package_it_needs" in found["reference_error"] and found["decode_ratio_b1"] is None
+    assert_positive(found, "decode_tokens_per_s_b1", "decode_tokens_per_s_b3")
