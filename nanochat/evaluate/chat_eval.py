@@ -146,11 +146,12 @@ def _records(
     if known:
         log.info("%s items were answered before; %s are left", f"{known:,}", f"{len(left):,}")
     mine = left[world.rank :: world.size]
-    recorder = Recorder(items, len(mine), world.size)
+    recorder = Recorder(items, world.size)
+    recorder.expect(len(mine))
     questions = [Question.of(tasks[name], item, loaded.tokenizer) for name, item in mine]
     try:
         for question, record, tokens in _answers(settings, loaded, questions, device_batch_size):
-            recorder.add(question.task.name, record, tokens)
+            recorder.add([(question.task.name, record, tokens)])
     finally:  # what is finished is kept, whatever ended the loop
         recorder.flush()
     found: dict[str, list[Record]] = {name: list(before.get(name, {}).values()) for name in asked}

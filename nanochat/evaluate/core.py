@@ -10,8 +10,9 @@ A bundle folder holds core.yaml (the tasks), eval_meta_data.csv (random baseline
 import csv
 import hashlib
 import json
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,18 @@ import yaml
 
 from nanochat.data.encoding import BulkEncoder
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.errors import DataError
+from nanochat.errors import ArtifactError, DataError
 from nanochat.infer.scoring import Span, SpanLoss
 from nanochat.infer.trees import common_prefix, crop
 
-OFFICIAL_TASKS = 22
-"""Tasks of the whole CORE."""
 _FIELDS = {
     "multiple_choice": ("query", "choices", "gold"),
     "schema": ("context_options", "continuation", "gold"),
     "language_modeling": ("context", "continuation"),
 }
 
-_AT_ONCE = 1024
-"""Texts that are encoded together."""
+_AT_ONCE = 256
+"""Items that are rendered together."""
 
 Item = dict[str, Any]
 
@@ -137,20 +136,35 @@ class Rendered:
 
     Attributes:
         spans: sequences and where their judged part begins.
+        digest: 16 hexadecimal digits that tell other texts apart, whatever the tokenizer.
         fallback: whether context and continuation had to be encoded apart, since together the tokenizer merges across
             their border.
     """
 
     spans: tuple[Span, ...]
+    digest: str
     fallback: bool = False
 
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that tell other tokens apart."""
-        digest = hashlib.sha256()
-        for span in self.spans:
-            digest.update(np.array([span.start, *span.tokens], dtype="<i4").tobytes() + b";")
-        return digest.hexdigest()[:16]
+    def facts(self, context: int) -> dict[str, Any]:
+        """What a record says of the prompt.
+
+        `prompt` is the digest, by which two evaluations can be seen to have asked the same; `context_tokens` is how
+        many tokens stand before the judged part of each option; `truncated` is whether one is longer than the context.
+        """
+        return {
+            "context_tokens": [crop(span, context).start for span in self.spans],
+            "prompt": self.digest,
+            "truncated": any(len(span.tokens) > context for span in self.spans),
+            "fallback": self.fallback,
+        }
+
+
+def _digest(options: Sequence[tuple[str, str]]) -> str:
+    digest = hashlib.sha256()
+    for part in (text for option in options for text in option):
+        content = part.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()[:16]
 
 
 def texts_of(task: CoreTask, index: int) -> list[tuple[str, str]]:
@@ -168,68 +182,88 @@ def texts_of(task: CoreTask, index: int) -> list[tuple[str, str]]:
     return [(f"{shots}{item['context'].strip()}{delimiter}", item["continuation"])]
 
 
-def render_items(task: CoreTask, indices: Sequence[int], tokenizer: Tokenizer) -> list[Rendered]:
-    """Items as token sequences.
+def rendered_items(task: CoreTask, indices: Sequence[int], tokenizer: Tokenizer) -> Iterator[Rendered]:
+    """Items as token sequences, one after the other: those of a whole task may be too many to be held.
 
     The judged part of multiple choice begins after the longest common prefix of the choices' tokens, that of a schema
     at their longest common suffix, that of language modeling where the context without trailing blanks ends.
     """
-    texts = [texts_of(task, index) for index in indices]
-    joined = iter(_encode(tokenizer, [context + more for options in texts for context, more in options]))
-    sequences = [[next(joined) for _ in options] for options in texts]
-    if task.kind == "multiple_choice":
-        return [_after(options, common_prefix(options)) for options in sequences]
-    if task.kind == "schema":
-        return [_ending(options, common_prefix([option[::-1] for option in options])) for options in sequences]
-    contexts = _encode(tokenizer, [options[0][0].rstrip() for options in texts])
-    rendered = []
-    for (whole,), before, ((context, more),) in zip(sequences, contexts, texts):
-        if len(before) < len(whole) and (whole[: len(before)] == before).all():
-            rendered.append(Rendered((_span(whole, len(before)),)))
-        else:
-            rest = tokenizer.encode((context + more)[len(context.rstrip()) :])
-            rendered.append(Rendered((_span(np.append(before, rest), len(before)),), fallback=True))
-    return rendered
+    encoder = BulkEncoder(tokenizer, np.dtype(np.int64))  # remembers solved examples, which come again and again
+    for start in range(0, len(indices), _AT_ONCE):
+        texts = [texts_of(task, index) for index in indices[start : start + _AT_ONCE]]
+        joined = iter(_encode(encoder, tokenizer, [context + more for options in texts for context, more in options]))
+        sequences = [[next(joined) for _ in options] for options in texts]
+        if task.kind == "language_modeling":
+            befores = _encode(encoder, tokenizer, [options[0][0].rstrip() for options in texts])
+            for options, (whole,), before in zip(texts, sequences, befores, strict=True):
+                yield _continuing(options, whole, before, tokenizer)
+            continue
+        for options, tokens in zip(texts, sequences, strict=True):
+            if task.kind == "multiple_choice":
+                yield _after(options, tokens, common_prefix(tokens))
+            else:
+                yield _ending(options, tokens, common_prefix([option[::-1] for option in tokens]))
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
-    """Ids of texts, with `<|bos|>` in front; solved examples come again and again, and are encoded once."""
-    found: list[np.ndarray] = []
-    encoder = BulkEncoder(tokenizer, np.dtype(np.int64))
+def render_items(task: CoreTask, indices: Sequence[int], tokenizer: Tokenizer) -> list[Rendered]:
+    """`rendered_items` in a list."""
+    return list(rendered_items(task, indices, tokenizer))
+
+
+def _encode(encoder: BulkEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of texts, with `<|bos|>` in front."""
     try:
-        parts = [
-            pa.array(texts[start : start + _AT_ONCE], pa.large_string()) for start in range(0, len(texts), _AT_ONCE)
-        ]
+        part = pa.array(texts, pa.large_string())
     except UnicodeEncodeError:  # half of a surrogate pair, as broken JSON may hold
         return [np.array([tokenizer.bos, *ids]) for ids in tokenizer.encode_batch(texts)]
-    for ids, lengths in encoder.encode(parts):
-        found += np.split(ids, np.cumsum(lengths)[:-1])
-    return found
+    return [found for ids, lengths in encoder.encode([part]) for found in np.split(ids, np.cumsum(lengths)[:-1])]
 
 
 def _span(tokens: np.ndarray, start: int) -> Span:
     return Span(tuple(tokens.tolist()), start)
 
 
-def _after(options: Sequence[np.ndarray], start: int) -> Rendered:
+def _after(texts: Sequence[tuple[str, str]], options: Sequence[np.ndarray], start: int) -> Rendered:
     # At least one token of each choice is judged, also where one choice is the beginning of another.
-    return Rendered(tuple(_span(tokens, min(start, len(tokens) - 1)) for tokens in options))
+    return Rendered(tuple(_span(tokens, min(start, len(tokens) - 1)) for tokens in options), _digest(texts))
 
 
-def _ending(options: Sequence[np.ndarray], count: int) -> Rendered:
-    return Rendered(tuple(_span(tokens, max(1, len(tokens) - max(1, count))) for tokens in options))
+def _ending(texts: Sequence[tuple[str, str]], options: Sequence[np.ndarray], count: int) -> Rendered:
+    return Rendered(tuple(_span(ids, max(1, len(ids) - max(1, count))) for ids in options), _digest(texts))
 
 
-def judge(task: CoreTask, index: int, rendered: Rendered, losses: Sequence[SpanLoss], context: int) -> dict[str, Any]:
+def _continuing(
+    texts: Sequence[tuple[str, str]], whole: np.ndarray, before: np.ndarray, tokenizer: Tokenizer
+) -> Rendered:
+    if len(before) < len(whole) and (whole[: len(before)] == before).all():
+        return Rendered((_span(whole, len(before)),), _digest(texts))
+    [(context, more)] = texts
+    rest = tokenizer.encode((context + more)[len(context.rstrip()) :])
+    return Rendered((_span(np.append(before, rest), len(before)),), _digest(texts), fallback=True)
+
+
+def judge(task: CoreTask, index: int, losses: Sequence[SpanLoss], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The record of one item: the options' losses, what was picked and whether it is right.
 
-    `prompt` is a digest of the tokens of all options, so that two evaluations can be seen to have asked the same;
-    `context_tokens` is how many tokens stood before the judged part of each option.
+    Args:
+        task: the item's.
+        index: its number.
+        losses: of its options.
+        facts: of its prompt, see `Rendered.facts`.
+
+    Raises:
+        ArtifactError: if a loss is not a number: the first option would seem to be the answer.
     """
     item = task.items[index]
+    if not all(math.isfinite(loss.total) for loss in losses):
+        raise ArtifactError(
+            f"{task.label}, item {index}: the model's losses are {', '.join(f'{loss.total:g}' for loss in losses)}, "
+            "expected finite numbers: its weights are broken or its training diverged; see metrics.jsonl of the "
+            "checkpoint, and train it again with lower learning rates"
+        )
     record: dict[str, Any] = {"item": index}
     if task.kind == "language_modeling":
-        record |= {"gold": item["continuation"], "picked": None, "correct": losses[0].greedy}
+        record |= {"gold": _writable(item["continuation"]), "picked": None, "correct": losses[0].greedy}
     else:
         means = [loss.mean for loss in losses]
         picked = means.index(min(means))
@@ -237,8 +271,10 @@ def judge(task: CoreTask, index: int, rendered: Rendered, losses: Sequence[SpanL
     return record | {
         "loss_sums": [round(loss.total, 5) for loss in losses],  # the digits that do not depend on the batch
         "loss_tokens": [loss.tokens for loss in losses],
-        "context_tokens": [crop(span, context).start for span in rendered.spans],
-        "prompt": rendered.digest,
-        "truncated": any(len(span.tokens) > context for span in rendered.spans),
-        "fallback": rendered.fallback,
+        **facts,
     }
+
+
+def _writable(text: str) -> str:
+    """A text without halves of surrogate pairs, which no file of records can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

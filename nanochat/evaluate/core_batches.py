@@ -1,32 +1,36 @@
 """CORE's items of all tasks in batches of like length, shared out over ranks, each recorded as soon as it is done."""
 
-import logging
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.evaluate.core import CoreTask, Rendered, judge, render_items
+from nanochat.evaluate.core import CoreTask, judge, rendered_items
 from nanochat.evaluate.item_log import ItemLog
+from nanochat.evaluate.recorder import Recorder
 from nanochat.evaluate.scores import Record
 from nanochat.infer.scoring import batches_by_length, tokens_at_once, tree_losses
 from nanochat.infer.trees import Tree, grow
 from nanochat.model.gpt import GPT
 from nanochat.runtime import World
 
-log = logging.getLogger(__name__)
-
-_REPORT_SECONDS = 10.0
-
 
 @dataclass(frozen=True)
 class Asked:
-    """An item, ready to be judged."""
+    """An item, ready to be judged.
+
+    Attributes:
+        task: the item's.
+        index: its number.
+        trees: its options as token sequences.
+        facts: of its prompt, for its record.
+    """
 
     task: CoreTask
     index: int
-    rendered: Rendered
     trees: tuple[Tree, ...]
+    facts: Record
 
     @property
     def size(self) -> int:
@@ -52,9 +56,16 @@ def plan_batches(
     items = []
     for task in tasks:
         indices = range(len(task.items) if max_items is None else min(max_items, len(task.items)))
-        for index, rendered in zip(indices, render_items(task, indices, tokenizer), strict=True):
-            items.append(Asked(task, index, rendered, tuple(grow(rendered.spans, context))))
+        for index, rendered in zip(indices, rendered_items(task, indices, tokenizer), strict=True):
+            trees = tuple(_small(tree) for tree in grow(rendered.spans, context))
+            items.append(Asked(task, index, trees, rendered.facts(context)))
     return [[items[n] for n in batch] for batch in batches_by_length([item.size for item in items], tokens)]
+
+
+def _small(tree: Tree) -> Tree:
+    """The tree in half of the memory: the whole bundle's are held at a time."""
+    parts = {name: getattr(tree, name).astype(np.int32) for name in ("tokens", "branches", "positions", "previous")}
+    return replace(tree, **parts)
 
 
 def share_out(sizes: Sequence[int], ranks: int) -> list[list[int]]:
@@ -71,10 +82,7 @@ def share_out(sizes: Sequence[int], ranks: int) -> list[list[int]]:
 def evaluate_batch(model: GPT, batch: Batch) -> list[Record]:
     """Records of the items of a batch: one forward pass."""
     losses = tree_losses(model, [item.trees for item in batch])
-    context = model.config.sequence_length
-    return [
-        judge(item.task, item.index, item.rendered, found, context) for item, found in zip(batch, losses, strict=True)
-    ]
+    return [judge(item.task, item.index, found, item.facts) for item, found in zip(batch, losses, strict=True)]
 
 
 def evaluate_tasks(
@@ -96,52 +104,34 @@ def evaluate_tasks(
         max_items: of each task at most; None takes all.
         device_batch_size: full rows in one forward pass.
         world: the ranks; each takes batches that amount to its share of the tokens.
-        items: gets the records of each batch when it is done.
+        items: gets the records of finished batches, about every second.
 
     Returns:
         Task → records by item, with `seconds`, an item's share of the wall time, on every rank.
+
+    Raises:
+        ArtifactError: if the model's losses are not finite.
     """
-    context, tokens = model.config.sequence_length, tokens_at_once(model, device_batch_size)
+    recorder = Recorder(items, world.size)
     known: dict[str, dict[int, Record]] = world.broadcast_object(items.finished() if world.is_main else None)
+    context, tokens = model.config.sequence_length, tokens_at_once(model, device_batch_size)
     batches = plan_batches(tasks, max_items, tokenizer, context, tokens)
+    asked = {(item.task.label, item.index) for batch in batches for item in batch}
     left = [[item for item in batch if item.index not in known.get(item.task.label, {})] for batch in batches]
     left = [batch for batch in left if batch]
     share = share_out([sum(item.size for item in batch) for batch in left], world.size)[world.rank]
-    new = _evaluate_share(model, [left[index] for index in share], world, items)
-    asked = {(item.task.label, item.index) for batch in batches for item in batch}
+    mine = [left[index] for index in share]
+    del batches, left  # the trees of what is done already, or by another rank
+    recorder.expect(sum(map(len, mine)), sum(item.size for batch in mine for item in batch))
+    try:
+        for batch in mine:
+            found = evaluate_batch(model, batch)
+            recorder.add([(item.task.label, record, item.size) for item, record in zip(batch, found, strict=True)])
+    finally:  # what is finished is kept, whatever ended the loop
+        recorder.flush()
     records: dict[str, dict[int, Record]] = {task.label: {} for task in tasks}
-    for found in (known, *world.gather_objects(new)):
-        for label, by_item in found.items():
-            records.setdefault(label, {}).update({i: r for i, r in by_item.items() if (label, i) in asked})
-    return {task.label: [record for _, record in sorted(records[task.label].items())] for task in tasks}
-
-
-def _evaluate_share(
-    model: GPT, batches: Sequence[Batch], world: World, items: ItemLog
-) -> Mapping[str, Mapping[int, Record]]:
-    """The batches of this rank, one after the other."""
-    new: dict[str, dict[int, Record]] = {}
-    total = sum(item.size for batch in batches for item in batch)
-    count = sum(map(len, batches))
-    begin = reported = time.monotonic()
-    done = done_items = 0
-    for batch in batches:
-        start = time.monotonic()
-        records = evaluate_batch(model, batch)
-        tokens = sum(item.size for item in batch)
-        per_token = (time.monotonic() - start) / tokens / world.size
-        by_task: dict[str, list[Record]] = {}
-        for item, record in zip(batch, records, strict=True):
-            record = record | {"seconds": round(item.size * per_token, 6)}
-            by_task.setdefault(item.task.label, []).append(record)
-            new.setdefault(item.task.label, {})[item.index] = record
-        items.add(by_task)
-        done, done_items = done + tokens, done_items + len(batch)
-        now = time.monotonic()
-        if world.is_main and (now - reported >= _REPORT_SECONDS or done == total):
-            reported = now
-            left = (total - done) * (now - begin) / done
-            rate = done_items / (now - begin)
-            share = " of this rank" if world.size > 1 else ""
-            log.info("CORE: %d of %d items%s, %.1f items/s, %.0f s left", done_items, count, share, rate, left)
-    return new
+    new = ((label, record) for part in world.gather_objects(recorder.records) for label in part for record in part[label])
+    for label, record in [*((label, r) for label, by_item in known.items() for r in by_item.values()), *new]:
+        if (label, record["item"]) in asked:
+            records[label][record["item"]] = record
+    return {label: [record for _, record in sorted(found.items())] for label, found in records.items()}

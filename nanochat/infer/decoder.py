@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.infer.kv_cache import KVCache
-from nanochat.infer.products import attend_one, lay_out, normalised, one_thread, product
+from nanochat.infer.products import attend_many, attend_one, lay_out, normalised, one_thread, product
 from nanochat.model.gpt import GPT, Block
 
 CPU_CHUNK, GPU_CHUNK = 64, 1024
@@ -200,19 +200,13 @@ class Decoder:
         if start == 0:
             before[:, 0] = -1
         masks = {window: self._mask(cache, layer, start, width) for layer, window in enumerate(cache.windows)}
-        heads = self.config.heads, self.config.kv_heads
 
         def look(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (part.unflatten(0, (batch, width)) for part in (q, k, v))
             keys, values, _ = cache.earlier(layer, rows, start)
-            keys, values = (
-                torch.cat((old, new.transpose(1, 2)), dim=2).repeat_interleave(heads[0] // heads[1], dim=1)
-                for old, new in ((keys, k), (values, v))
-            )
+            keys, values = (torch.cat((old, new.transpose(1, 2)), dim=2) for old, new in ((keys, k), (values, v)))
             cache.fill(layer, k, v, rows, counts)
-            scores = torch.matmul(q.transpose(1, 2), keys.transpose(-1, -2)).mul_(self._scale)
-            scores.add_(masks[cache.windows[layer]])
-            return torch.matmul(torch.softmax(scores, dim=-1), values).transpose(1, 2).reshape(batch * width, -1)
+            return attend_many(q, keys, values, masks[cache.windows[layer]], self._scale).flatten(0, 1)
 
         self._hidden(ids.flatten(), before.flatten(), self._turns[positions].repeat(batch, 1, 1), look)
         last = torch.from_numpy(counts - 1).to(self.device)

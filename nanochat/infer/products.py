@@ -117,6 +117,30 @@ def attend_one(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, sca
     return (mixed[0] if len(mixed) == 1 else torch.stack(mixed, dim=2)).reshape(rows, heads * size)
 
 
+def attend_many(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Attention of several queries per row; on CPUs in plain products, whose sums do not depend on the batch.
+
+    Args:
+        q: (rows, T, heads, head_dim).
+        keys: (rows, kv_heads, places, head_dim); kv_heads divides heads.
+        values: alike.
+        mask: additive, (T, places).
+        scale: factor on q·k.
+
+    Returns:
+        (rows, T, heads * head_dim).
+    """
+    q = q.transpose(1, 2)
+    shares = q.shape[1] // keys.shape[1]
+    if q.device.type != "cpu":
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale, enable_gqa=shares > 1)
+    else:
+        keys, values = (x.repeat_interleave(shares, dim=1) if shares > 1 else x for x in (keys, values))
+        scores = torch.matmul(q, keys.transpose(-1, -2)).mul_(scale).add_(mask)
+        out = torch.matmul(torch.softmax(scores, dim=-1), values)
+    return out.transpose(1, 2).flatten(2)
+
+
 def normalised(x: Tensor) -> Tensor:
     """RMSNorm over the last dimension, without weights.
 
