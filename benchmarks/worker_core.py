@@ -13,7 +13,7 @@ from shape import Shape
 from turns import Message, serve
 
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.evaluate.core import CoreTask, read_bundle
+from nanochat.evaluate.core import CoreTask, read_bundle, render_items
 from nanochat.evaluate.core_batches import evaluate_tasks, plan_batches
 from nanochat.evaluate.item_log import ItemLog
 from nanochat.infer.acceleration import accelerate_inference
@@ -48,7 +48,7 @@ def compared(model: GPT, tokenizer: Tokenizer, tasks: list[CoreTask], items: int
     for batch in plan_batches(tasks, items, tokenizer, context, 32 * context):
         for asked in batch:
             record = records[asked.task.label][asked.index]
-            alone = one_by_one(model, asked.rendered.spans)
+            alone = one_by_one(model, render_items(asked.task, [asked.index], tokenizer)[0].spans)
             means = [loss.mean for loss in alone]
             pairs = zip(record["loss_sums"], record["loss_tokens"], means, strict=True)
             largest = max(largest, *(abs(total / tokens - mean) for total, tokens, mean in pairs))

@@ -160,7 +160,9 @@ def set_deterministic(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As use_deterministic_algorithms(True, warn_only=True), which imports the compiler: seconds in every process. Where
+    # something is compiled, acceleration.accelerate tells the compiler.
+    torch.set_deterministic_debug_mode("warn")
     # Filling every new tensor with NaN would only help to find errors, at the price of a pass over its memory.
     torch.utils.deterministic.fill_uninitialized_memory = False
 

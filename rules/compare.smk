@@ -56,6 +56,7 @@ if comparison:
             f"{layout.run}/benchmarks/compare_eval_{{name}}.tsv"
         conda:
             ENVIRONMENT
+        threads: chat_eval_threads
         resources:
             launch="python",
             gpu=0,

@@ -40,6 +40,7 @@ rule base_eval:
         f"{layout.run}/benchmarks/base_eval.tsv"
     conda:
         ENVIRONMENT
+    threads: 64
     resources:
         launch="python",
         gpu=0,
@@ -71,6 +72,7 @@ rule chat_eval:
         f"{layout.run}/benchmarks/chat_eval_{{stage}}.tsv"
     conda:
         ENVIRONMENT
+    threads: chat_eval_threads
     resources:
         launch="python",
         gpu=0,

@@ -12,8 +12,32 @@ REPOSITORY = Path(__file__).parents[1]
 SMOKE = REPOSITORY / "config" / "smoke.yaml"
 
 
+# Each worker of `pytest -n 2 --dist loadgroup` takes whole files, but these one worker runs one after the other: they
+# share the tiny run, mount file systems, or hold the machine's mounts, processes and shared memory against what they
+# were (Chromium uses it).
+ONE_WORKER = ("test_hostile.py", "test_disk.py", "test_ui.py", "workflow")
+# Of the workflow's, these have a run of their own.
+OWN_RUN = ("test_own_data.py", "test_real_data.py", "test_two_runs.py")
+
+
+def pytest_configure(config):
+    """Workers take the groups in the order of the tests, not by their number of tests."""
+    config.addinivalue_line("markers", "xdist_group(name): run by one worker, where there are several")
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def group(path: Path) -> str:
+    """What one worker runs one after the other."""
+    together = path.name not in OWN_RUN and set(ONE_WORKER) & set(path.parts)
+    return "one-worker" if together else str(path.relative_to(REPOSITORY))
+
+
 def pytest_collection_modifyitems(items):
-    """Skip what this machine cannot run, with the reason; run the cheap tests before the shared tiny run."""
+    """Skip what this machine cannot run, with the reason; run the cheap tests before the shared tiny run.
+
+    Where several workers share the tests, the longest group is begun first.
+    """
     import torch
 
     # Sums of products depend on the number of threads: with one, what runs in this process can be compared bit by bit
@@ -28,7 +52,11 @@ def pytest_collection_modifyitems(items):
         for mark, (missing, reason) in skips.items():
             if missing and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
-    items.sort(key=lambda item: "workflow" in item.path.parts)
+        item.add_marker(pytest.mark.xdist_group(group(item.path)))
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: (group(item.path) != "one-worker", "workflow" not in item.path.parts))
+    else:
+        items.sort(key=lambda item: "workflow" in item.path.parts)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +74,10 @@ def shared_hub() -> Path:
     return REPOSITORY.parent / "shared" / "hub"
 
 
+# The tiny model's products are too small for two threads, which would only wait for each other.
+ONE_THREAD = ("--set-threads", *(f"{rule}=1" for rule in ("base", "base_eval", "mid", "sft", "rl", "chat_eval")))
+
+
 class Workflow:
     """Runs the real Snakefile in a folder of its own."""
 
@@ -56,7 +88,7 @@ class Workflow:
     def command(self, *arguments: str, configfile: Path | None = SMOKE) -> list[str]:
         """The snakemake command line; `configfile` None leaves it to the arguments."""
         config = ["--configfile", str(configfile)] if configfile else []
-        return [sys.executable, "-m", "snakemake", "--directory", str(self.folder), *arguments, *config]
+        return [sys.executable, "-m", "snakemake", "--directory", str(self.folder), *ONE_THREAD, *arguments, *config]
 
     def environment(self) -> dict[str, str]:
         """A user's environment without the test runner's own variables."""

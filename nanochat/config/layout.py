@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nanochat.config.catalogue import Catalogue, Corpus, load_catalogue
+from nanochat.config.catalogue import Catalogue, load_catalogue
 from nanochat.config.files import find_files
 from nanochat.config.own import OWN, OWN_CORPUS, PERSONA
 from nanochat.config.run import RunConfig
+from nanochat.config.text import Text
 from nanochat.errors import ConfigError
 
 # English web text has 4.2 to 4.8 characters per token at vocabulary 32,768 to 65,536; 5.3 leaves a margin of 10 %.
@@ -26,44 +27,6 @@ _UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}  # size of the text in files of
 
 def _key(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class Text:
-    """One corpus of a run.
-
-    Attributes:
-        name: in the catalogue, or `own`.
-        entry: of the catalogue.
-        folder: data folder of its shards.
-        wanted: training shards in use.
-        val: number of the validation shard: always the last one.
-    """
-
-    name: str
-    entry: Corpus
-    folder: str
-    wanted: int
-    val: int
-
-    @property
-    def train(self) -> range:
-        """Numbers of the training shards in use."""
-        return range(self.wanted)
-
-    def shard(self, index: int) -> str:
-        """Path of a text shard."""
-        return f"{self.folder}/{self.entry.path(index)}"
-
-    @property
-    def train_shards(self) -> list[str]:
-        """Paths of the training shards in use."""
-        return [self.shard(index) for index in self.train]
-
-    @property
-    def val_shard(self) -> str:
-        """Path of the validation shard."""
-        return self.shard(self.val)
 
 
 @dataclass(frozen=True)
@@ -159,7 +122,7 @@ class Layout:
         return self.config.model_copy(update={"own": self.config.own.model_copy(update={"text": text})})
 
     @cached_property
-    def texts(self) -> list["Text"]:
+    def texts(self) -> list[Text]:
         """The corpora of the pretraining text.
 
         Raises:
@@ -167,11 +130,11 @@ class Layout:
         """
         return [self._text(name) for name in self.config.data.shares]
 
-    def text(self, name: str) -> "Text":
+    def text(self, name: str) -> Text:
         """One corpus of the pretraining text."""
         return next(text for text in self.texts if text.name == name)
 
-    def _text(self, name: str) -> "Text":
+    def _text(self, name: str) -> Text:
         entry = OWN_CORPUS if name == OWN else self.catalogue.corpora[name]
         wanted = self.config.data.train_shards
         if name == OWN:

@@ -85,6 +85,9 @@ def by_letter(loaded: LoadedModel, questions: Sequence[Question], device_batch_s
 
     Yields:
         Each item once, longest prompts first.
+
+    Raises:
+        ArtifactError: if the tokenizer writes a letter as several tokens, or the logits are not finite.
     """
     if not questions:
         return
@@ -96,6 +99,11 @@ def by_letter(loaded: LoadedModel, questions: Sequence[Question], device_batch_s
     for chunk in _chunks(waiting, context, CHUNK_BATCHES * device_batch_size * context):
         prompts = [fit_prompt(question.prompt, context) for question in chunk]
         logits = next_logits(loaded.model, prompts, device_batch_size, tokens)
+        if not bool(logits.isfinite().all()):
+            raise ArtifactError(
+                "the model's logits are not finite, so the first letter would seem to be its answer: its weights are "
+                "broken or its training diverged; see metrics.jsonl of the checkpoint, and train it again"
+            )
         for question, prompt, row in zip(chunk, prompts, logits):
             own = letters[id(question)]
             reply = own[int(row[: len(own)].argmax())]
@@ -217,4 +225,5 @@ def _finished(item: _Replies, loaded: LoadedModel, settings: ChatEvalSettings) -
     if layers := question.task.isolation():
         record["isolation"] = list(layers)
     generated = sum(len(completion.ids) for completion in done)
+    item.completions.clear()  # of many items with many replies each they would fill the memory
     yield question, record, min(len(question.prompt), room) + generated

@@ -14,22 +14,24 @@ from nanochat.config.stages import BaseEvalStage, BaseStage
 from nanochat.data.loader import TokenRows
 from nanochat.data.mixing import mean_by_share
 from nanochat.data.tokens import TokenFile, read_corpora
-from nanochat.errors import DataError
-from nanochat.evaluate.bpb import bits_per_byte
-from nanochat.evaluate.core import OFFICIAL_TASKS, CoreTask, read_bundle
+from nanochat.errors import ArtifactError, DataError
+from nanochat.evaluate.bpb import evaluate_loss
+from nanochat.evaluate.core import CoreTask, read_bundle
 from nanochat.evaluate.core_batches import evaluate_tasks
-from nanochat.evaluate.item_log import ItemLog
+from nanochat.evaluate.core_tasks import core_extent
+from nanochat.evaluate.item_log import FinishedParts, ItemLog
+from nanochat.evaluate.opening import open_checkpoint
 from nanochat.evaluate.scores import (
-    FinishedTasks,
     Record,
     Score,
-    mean_centred,
+    mean_summary,
     score_records,
+    summary_text,
     write_records,
     write_scores,
 )
 from nanochat.infer.acceleration import accelerate_inference
-from nanochat.infer.checkpoint import LoadedModel, load_checkpoint
+from nanochat.infer.checkpoint import LoadedModel
 from nanochat.runtime import World, hardware_info, peak_memory_bytes
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,8 @@ def run(
     """Evaluate a base model; an interrupted evaluation goes on with the items that are left.
 
     Writes scores.json (one score per CORE task) and records.parquet (one row per item). Metrics: `bpb` (train, val,
-    unigram), `core` (score, stderr, tasks).
+    unigram), `bpb_tokens` (train, val: how many it was measured on), `core` (score, stderr, tasks, and extent: what
+    was left out).
 
     Args:
         settings: how much is evaluated.
@@ -74,13 +77,13 @@ def run(
         if world.broadcast_object(world.is_main and workspace.finished()):
             return world.broadcast_object(workspace.promote() if world.is_main else None)
         accelerate_inference(world.device)
-        loaded = load_checkpoint(model, world.device, verify_files=False)  # the workspace has verified its inputs
-        finished = FinishedTasks(workspace.progress)
-        bpb = world.broadcast_object(finished.load("bpb") if world.is_main else None)
+        loaded = open_checkpoint(model, "base", workspace, world)
+        finished = FinishedParts(workspace.progress)
+        bpb = world.broadcast_object(finished.load("bits_per_byte") if world.is_main else None)
         if bpb is None:
             bpb = _bits_per_byte(settings, loaded, train_tokens, val_tokens, world, device_batch_size)
             if world.is_main:
-                finished.save("bpb", bpb)
+                finished.save("bits_per_byte", bpb)
         tasks = read_bundle(bundle, settings.base_eval.tasks)
         found = evaluate_tasks(
             loaded.model,
@@ -98,10 +101,12 @@ def run(
             records[task.label] = [{k: v for k, v in r.items() if k != "seconds"} for r in found[task.label]]
             scores.append(_score(task, records[task.label], seconds))
             log.info("%s %s", task.label, scores[-1].text)
-        core, error = mean_centred(scores)
+        core = mean_summary(scores, core_extent({score.task: (score.items, score.available) for score in scores}))
+        log.info("CORE %s", summary_text(core))
         summary = {
-            "core": {"value": core, "stderr": error, "tasks": len(scores), "official_tasks": OFFICIAL_TASKS},
-            "bpb": {name: value for name, value in bpb.items() if name != "seconds"},
+            "core": core,
+            "bpb": bpb["values"],
+            "bpb_tokens": bpb["tokens"],
         }
         manifest = None
         if world.is_main:
@@ -109,8 +114,14 @@ def run(
             write_records(workspace.final, records)
             manifest = workspace.finish(
                 metrics={
-                    "bpb": summary["bpb"],
-                    "core": {"score": core, "stderr": error, "tasks": {score.task: score.row() for score in scores}},
+                    "bpb": bpb["values"],
+                    "bpb_tokens": bpb["tokens"],
+                    "core": {
+                        "score": core["value"],
+                        "stderr": core["stderr"],
+                        "extent": core["extent"],
+                        "tasks": {score.task: score.row() for score in scores},
+                    },
                 },
                 hardware=hardware_info(world.device),
                 wall_seconds=bpb["seconds"] + sum(score.seconds for score in scores),
@@ -136,11 +147,19 @@ def _bits_per_byte(
     trained = BaseStage.model_validate(loaded.manifest.settings)
     shares = trained.data.mixture
     result: dict[str, Any] = {}
+    tokens: dict[str, int] = {}
     for part, files_of in corpora.items():
         found = {}
         for name, files in files_of.items():
             rows = TokenRows(files, context, trained.seed, tokenizer.bos)  # the first ones are those of training
-            found[name] = bits_per_byte(loaded.model, rows, tokenizer.token_bytes, limit, device_batch_size, world)
+            loss = evaluate_loss(loaded.model, rows, tokenizer.token_bytes, limit, device_batch_size, world)
+            found[name] = loss.bits_per_byte
+            tokens[part] = tokens.get(part, 0) + loss.tokens
+            if not math.isfinite(loss.nats):
+                raise ArtifactError(
+                    f"the model's loss on the {part} text of {name} is {loss.nats}, expected a finite number: its "
+                    "weights are broken or its training diverged; see its metrics.jsonl, and train it again"
+                )
             log.info("%s, %s text: %.4f bits per byte", name, part, found[name])
         result[part] = mean_by_share(found, shares)
         if shares:
@@ -151,7 +170,7 @@ def _bits_per_byte(
     }
     result["unigram"] = mean_by_share(unigram, shares)
     log.info("unigram model: %.4f bits per byte of the validation text", result["unigram"])
-    return result | {"seconds": time.monotonic() - start}
+    return {"values": result, "tokens": tokens, "seconds": time.monotonic() - start}
 
 
 def unigram_bits_per_byte(

@@ -9,21 +9,23 @@ from typing import Any
 from nanochat.artifact import Manifest, Workspace
 from nanochat.config import ChatTaskSettings, load_catalogue
 from nanochat.config.stages import ChatEvalStage
-from nanochat.errors import ArtifactError, ConfigError
+from nanochat.errors import ConfigError
 from nanochat.evaluate.asking import Answered, Question, by_letter, by_reply
 from nanochat.evaluate.item_log import ItemLog
+from nanochat.evaluate.opening import open_checkpoint
 from nanochat.evaluate.recorder import Recorder
 from nanochat.evaluate.scores import (
     Record,
     Score,
     extent,
-    mean_centred,
+    mean_summary,
     score_records,
+    summary_text,
     write_records,
     write_scores,
 )
 from nanochat.evaluate.tasks import Task, load_task
-from nanochat.infer.checkpoint import LoadedModel, load_checkpoint
+from nanochat.infer.checkpoint import LoadedModel
 from nanochat.runtime import World, hardware_info, peak_memory_bytes
 
 log = logging.getLogger(__name__)
@@ -67,9 +69,7 @@ def run(
     with Workspace(out, "chat_eval", settings, {"model": model, **files}, rank=world.rank) as workspace:
         if world.broadcast_object(world.is_main and workspace.finished()):
             return world.broadcast_object(workspace.promote() if world.is_main else None)
-        loaded = load_checkpoint(model, world.device, verify_files=False)  # the workspace has verified its inputs
-        if loaded.manifest.stage != stage:
-            raise ArtifactError(f"{model} is a checkpoint of stage {loaded.manifest.stage}, expected {stage}")
+        loaded = open_checkpoint(model, stage, workspace, world)
         records = _records(settings, loaded, tasks, ItemLog(workspace.progress, world.rank), world, device_batch_size)
         if not world.is_main:
             return world.broadcast_object(None)
@@ -77,8 +77,7 @@ def run(
         for score in scores:
             log.info("%s %s", score.task, score.text)
         name, summary = _headline(scores)
-        left_out = f" ({summary['extent']})" if summary["extent"] else ""
-        log.info("%s %.3f ± %.3f%s", name, summary["value"], summary["stderr"], left_out)
+        log.info("%s %s", name, summary_text(summary))
         write_scores(workspace.final, scores, {name: summary})
         write_records(workspace.final, {task: [_lasting(r) for r in found] for task, found in records.items()})
         manifest = workspace.finish(
@@ -111,15 +110,7 @@ def _headline(scores: Sequence[Score]) -> tuple[str, dict[str, Any]]:
     counted = [score for score in scores if score.task in six]
     name = "chat_core" if len(counted) == len(six) else "chat_score"
     counted = counted if name == "chat_core" else list(scores)
-    value, error = mean_centred(counted)
-    left_out = extent([(score.items, score.available) for score in counted])
-    return name, {
-        "value": value,
-        "stderr": error,
-        "tasks": len(counted),
-        "subset": bool(left_out),
-        "extent": left_out,
-    }
+    return name, mean_summary(counted, extent([(score.items, score.available) for score in counted]))
 
 
 def items_asked(task: Task, max_items: int | None) -> list[int]:

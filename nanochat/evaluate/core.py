@@ -32,6 +32,7 @@ _FIELDS = {
     "schema": ("context_options", "continuation", "gold"),
     "language_modeling": ("context", "continuation"),
 }
+_OPTIONS = {"multiple_choice": "choices", "schema": "context_options"}
 
 _AT_ONCE = 256
 """Items that are rendered together."""
@@ -63,8 +64,7 @@ class CoreTask:
         """Share that guessing gets right, from the items themselves: the mean of 1 / number of options."""
         if self.kind == "language_modeling":
             return 0.0
-        options = "choices" if self.kind == "multiple_choice" else "context_options"
-        return sum(1 / len(item[options]) for item in self.items) / len(self.items)
+        return sum(1 / len(item[_OPTIONS[self.kind]]) for item in self.items) / len(self.items)
 
     def examples(self, index: int) -> list[Item]:
         """The solved examples before an item: drawn from the whole task, so that capping items changes none of them."""
@@ -101,6 +101,20 @@ def _read_baselines(path: Path) -> dict[str, float]:
         raise DataError(f"{path} cannot be read ({error!r}); delete {path.parent} and rerun snakemake") from None
 
 
+def _fault(kind: str, item: Any) -> str:
+    """What makes an item one that no answer would be right for, or every one; empty where nothing does."""
+    missing = [name for name in _FIELDS[kind] if not isinstance(item, dict) or name not in item]
+    if missing:
+        return f"has no {missing[0]!r}, which {kind} items need"
+    if kind != "multiple_choice" and not str(item["continuation"]).strip():
+        return "has an empty 'continuation'"
+    if kind != "language_modeling":
+        count, gold = len(item[_OPTIONS[kind]]), item["gold"]
+        if type(gold) is not int or not 0 <= gold < count:
+            return f"has {count} options and gold = {gold!r}, expected the number of one of them, from 0 on"
+    return ""
+
+
 def _read_task(bundle: Path, entry: Mapping[str, Any], baselines: Mapping[str, float]) -> CoreTask:
     path = bundle / "eval_data" / entry["dataset_uri"]
     kind = entry["icl_task_type"]
@@ -112,9 +126,11 @@ def _read_task(bundle: Path, entry: Mapping[str, Any], baselines: Mapping[str, f
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     items.append(json.loads(line))
-                    missing = [name for name in _FIELDS[kind] if name not in items[-1]]
-                    if missing:
-                        raise DataError(f"{path} line {number} has no {missing[0]!r}, which {kind} items need")
+                    fault = _fault(kind, items[-1])
+                    if fault:
+                        raise DataError(
+                            f"{path} line {number} {fault}; mend it, or delete {bundle} and rerun snakemake"
+                        )
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); delete {bundle} and rerun snakemake") from None
     if not items:

@@ -125,13 +125,15 @@ def evaluate_tasks(
     recorder.expect(sum(map(len, mine)), sum(item.size for batch in mine for item in batch))
     try:
         for batch in mine:
-            found = evaluate_batch(model, batch)
-            recorder.add([(item.task.label, record, item.size) for item, record in zip(batch, found, strict=True)])
+            judged = zip(batch, evaluate_batch(model, batch), strict=True)
+            recorder.add([(item.task.label, record, item.size) for item, record in judged])
     finally:  # what is finished is kept, whatever ended the loop
         recorder.flush()
-    records: dict[str, dict[int, Record]] = {task.label: {} for task in tasks}
-    new = ((label, record) for part in world.gather_objects(recorder.records) for label in part for record in part[label])
-    for label, record in [*((label, r) for label, by_item in known.items() for r in by_item.values()), *new]:
-        if (label, record["item"]) in asked:
-            records[label][record["item"]] = record
-    return {label: [record for _, record in sorted(found.items())] for label, found in records.items()}
+    found: dict[str, dict[int, Record]] = {task.label: {} for task in tasks}
+    earlier = {label: list(by_item.values()) for label, by_item in known.items()}
+    for part in (earlier, *world.gather_objects(recorder.records)):
+        for label, records in part.items():
+            for record in records:
+                if (label, record["item"]) in asked:
+                    found[label][record["item"]] = record
+    return {label: [record for _, record in sorted(by_item.items())] for label, by_item in found.items()}

@@ -4,7 +4,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nanochat.artifact import write_atomically
 from nanochat.evaluate.scores import Record
 
 
@@ -61,3 +63,24 @@ def _records(line: bytes) -> Iterator[tuple[str, Record]]:
     found = [(task, record) for task, records in pairs for record in records]
     if len(pairs) == len(content) and all(isinstance(r, dict) and type(r.get("item")) is int for _, r in found):
         yield from found
+
+
+class FinishedParts:
+    """The parts of an interrupted evaluation that have no items and are done already, one JSON file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, part: str) -> dict[str, Any] | None:
+        """What `save` was given, or None where the part is still to do."""
+        try:
+            return json.loads(self._path(part).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def save(self, part: str, content: Mapping[str, Any]) -> None:
+        """Keep a finished part, atomically."""
+        write_atomically(self._path(part), json.dumps(content))
+
+    def _path(self, part: str) -> Path:
+        return self._folder / f"part-{part}.json"

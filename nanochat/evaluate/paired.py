@@ -138,9 +138,9 @@ def _stream(seed: int, task: str) -> tuple[int, int]:
 
 
 def _difference(first: float, second: float, means: np.ndarray, exact: float | None, items: int) -> Difference:
-    low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     # Sums of the same terms in another order: what is 0 may be off by a rounding.
     means = np.where(np.abs(means) < 1e-12, 0.0, means)
+    low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
     return Difference(
         first=first,

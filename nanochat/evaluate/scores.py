@@ -10,8 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanochat.artifact import write_atomically
-
 Record = dict[str, Any]
 """What happened with one item; at least `item`, its number, and `correct`.
 
@@ -241,12 +239,35 @@ def extent(items: Sequence[tuple[float, float]], of: int | None = None) -> str:
 def mean_centred(scores: Sequence[Score]) -> tuple[float, float]:
     """Mean of the centred scores and its standard error, the tasks being independent.
 
-    A centred score is (value − b) / (1 − b), so its error is stderr · (1 − centred) / (1 − value); for a perfect
-    score both differences are zero, and b is taken to be the chance level.
+    A centred score is (value − b) / (1 − b), so its error is stderr / (1 − b), b being the baseline of the score, or
+    its chance level where it has none.
     """
-    errors = [s.stderr * ((1 - s.centered) / (1 - s.value) if s.value < 1 else 1 / (1 - s.chance)) for s in scores]
-    mean = sum(score.centered for score in scores) / len(scores)
-    return mean, math.sqrt(sum(error**2 for error in errors)) / len(scores)
+    errors = [score.stderr / (1 - score.more.get("baseline", score.chance)) for score in scores]
+    mean = math.fsum(score.centered for score in scores) / len(scores)
+    return mean, math.sqrt(math.fsum(error**2 for error in errors)) / len(scores)
+
+
+def mean_summary(scores: Sequence[Score], left_out: str) -> dict[str, Any]:
+    """A mean of centred scores as scores.json has it, under its name.
+
+    Args:
+        scores: of the tasks it is over, at least one.
+        left_out: in what it falls short of all items of all tasks, see `extent`; empty where it does not.
+    """
+    value, error = mean_centred(scores)
+    return {
+        "value": value,
+        "stderr": error,
+        "tasks": len(scores),
+        "subset": bool(left_out),
+        "extent": left_out,
+    }
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """`0.214 ± 0.012 (12 of 22 tasks)` of a `mean_summary`."""
+    part = f" ({summary['extent']})" if summary["extent"] else ""
+    return f"{summary['value']:.3f} ± {summary['stderr']:.3f}{part}"
 
 
 def write_scores(directory: Path, scores: Iterable[Score], summary: Mapping[str, Any]) -> None:
@@ -261,22 +282,3 @@ def write_records(directory: Path, records: Mapping[str, Sequence[Record]]) -> N
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = pa.table({name: [row.get(name) for row in rows] for name in columns})
     pq.write_table(table, directory / "records.parquet", compression="zstd")
-
-
-class FinishedTasks:
-    """The tasks of an interrupted evaluation that are done already, one JSON file each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def load(self, task: str) -> dict[str, Any] | None:
-        """What `save` was given, or None where the task is still to do."""
-        path = self._folder / f"task-{task}.json"
-        try:
-            return json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-
-    def save(self, task: str, content: Mapping[str, Any]) -> None:
-        """Keep a finished task, atomically."""
-        write_atomically(self._folder / f"task-{task}.json", json.dumps(content))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nanochat.artifact import Manifest, Workspace, read_manifest, verify
+from nanochat.artifact import MANIFEST, Manifest, Workspace, read_manifest, verify
 from nanochat.config.stages import ExportStage
 from nanochat.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from nanochat.errors import ArtifactError
@@ -109,12 +109,17 @@ def _check_free(out: Path) -> None:
         return
     try:
         read_manifest(out, "export")
-        verify(out)
-        return
+        written = {MANIFEST, *verify(out).files}
+        files = (path.relative_to(out) for path in sorted(out.rglob("*")) if path.is_file())
+        # Hidden files are Snakemake's and the system's.
+        added = [str(path) for path in files if str(path) not in written and not path.name.startswith(".")]
+        reason = f"{added[0]} was added" if added else ""
     except ArtifactError as error:
+        reason = str(error)
+    if reason:
         raise ArtifactError(
-            f"{out} is there and not an unchanged export ({error}); move it away, or choose another folder"
-        ) from None
+            f"{out} is there and not an unchanged export ({reason}); move it away, or choose another folder"
+        )
 
 
 def _write(folder: Path, settings: ExportStage, model: Path, stage: str, config: GPTConfig) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat.artifact import Manifest, Workspace
+from nanochat.artifact import Manifest, Workspace, read_manifest
 from nanochat.config import load_catalogue
 from nanochat.config.stages import CompareStage
 from nanochat.errors import ArtifactError
@@ -63,28 +63,23 @@ def run(
     """
     inputs = {"first": first_evaluation, "second": second_evaluation}
     with Workspace(out, "compare", settings, inputs) as workspace:
-        if workspace.finished():
-            return workspace.promote()
-        evaluations = read_evaluation(first_evaluation), read_evaluation(second_evaluation)
-        models = [
-            check_model(checkpoint, place, evaluation.manifest)
-            for checkpoint, place, evaluation in zip((first, second), inputs.values(), evaluations)
-        ]
+        # Asked before an earlier result is taken: an evaluation can outlive the checkpoint that it is of.
+        manifests = [read_manifest(place, ("base_eval", "chat_eval")) for place in inputs.values()]
+        models = [check_model(*one) for one in zip((first, second), inputs.values(), manifests)]
         if models[0].digest == models[1].digest:
             raise ArtifactError(f"{first} and {second} hold the same model; name two different checkpoints")
-        kinds = [evaluation.manifest.stage for evaluation in evaluations]
+        kinds = [manifest.stage for manifest in manifests]
         if kinds[0] != kinds[1]:
             raise ArtifactError(
                 f"{first_evaluation} is a {kinds[0]}, {second_evaluation} a {kinds[1]}: they ask other things; compare "
                 "two base or two chat checkpoints"
             )
+        if workspace.finished():
+            return workspace.promote()
+        evaluations = read_evaluation(first_evaluation), read_evaluation(second_evaluation)
         matched = match(*evaluations)
         if not matched:
-            raise ArtifactError(
-                f"{first_evaluation} and {second_evaluation} have no items in common (tasks "
-                f"{', '.join(evaluations[0].records)} and {', '.join(evaluations[1].records)}); evaluate both "
-                "checkpoints on the same tasks"
-            )
+            raise ArtifactError(_nothing_in_common(inputs, [evaluation.records for evaluation in evaluations]))
         options = {"resamples": settings.compare.resamples, "seed": settings.compare.seed}
         rows = _rows(kinds[0], matched, options)
         notes = [*_item_notes(matched, evaluations[0].records, evaluations[1].records)]
@@ -93,6 +88,18 @@ def run(
         for row in rows:
             log.info("%s: %s", row.name, _sentence(row))
         return workspace.finish(metrics={"rows": [_record(row) for row in rows], "notes": notes}, logs=())
+
+
+def _nothing_in_common(places: Mapping[str, Path], records: Sequence[Mapping[str, Any]]) -> str:
+    first, second = places.values()
+    shared = ", ".join(sorted(records[0].keys() & records[1].keys()))
+    if shared:
+        return (
+            f"{first} and {second} have {shared} in common, but no item with the same question and answer: their data "
+            "differ, or another version of this program asked; remove one of them and evaluate its checkpoint anew"
+        )
+    tasks = " and ".join(", ".join(found) for found in records)
+    return f"{first} and {second} have no items in common (tasks {tasks}); evaluate both checkpoints on the same tasks"
 
 
 def _rows(kind: str, matched: Mapping[str, Matched], options: Mapping[str, int]) -> list[Row]:
@@ -127,6 +134,12 @@ def _item_notes(matched: Mapping[str, Matched], first: Mapping[str, Any], second
                 f"{task}: the first evaluation has {count(one.first_items)} items, the second "
                 f"{count(one.second_items)}; the {count(len(one.items))} they share are compared."
             )
+    alike = [task for task, one in matched.items() if len(set(one.pairs.second - one.pairs.first)) == 1]
+    if alike:
+        notes.append(
+            "All items differ alike, so the interval has no width; it does not say how sure the difference is: "
+            f"{', '.join(alike)}."
+        )
     few = [f"{task} ({len(one.items)})" for task, one in matched.items() if len(one.items) < _FEW]
     if few:
         notes.append(f"With fewer than {_FEW} items the intervals are too narrow: {', '.join(few)}.")

@@ -97,10 +97,14 @@ def absent_stages(run: Run) -> list[str]:
 
 
 def _difference(before: Score, after: Score, pairs: pd.Series) -> tuple[float, float | None] | None:
-    """Difference of two scores and its standard error: of the paired items where they are known, else independent."""
+    """Difference of two scores and its standard error: of the paired items where they are known, else independent.
+
+    Where all pairs differ alike, as where both are always wrong, theirs would be 0: there it is that of independent
+    scores, the largest it can be.
+    """
     if before.value is None or after.value is None:
         return None
-    if len(pairs) > 1 and len(pairs) == after.items == before.items:
+    if pairs.nunique() > 1 and len(pairs) == after.items == before.items:
         return after.value - before.value, float(pairs.std(ddof=1) / math.sqrt(len(pairs)))
     if before.stderr is None or after.stderr is None:
         return after.value - before.value, None

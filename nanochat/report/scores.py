@@ -10,7 +10,7 @@ import pandas as pd
 
 from nanochat.config import load_catalogue
 from nanochat.evaluate.core_tasks import core_extent
-from nanochat.evaluate.scores import extent
+from nanochat.evaluate.scores import binomial_error, extent
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
 from nanochat.report.numbers import count, fraction, number, with_error
 
@@ -79,7 +79,7 @@ def _score(record: Mapping[str, Any]) -> Score:
     if above is None and value is not None and chance is not None:
         above = value - chance
     if stderr is None and value is not None and items and 0 <= value <= 1:
-        stderr = math.sqrt(value * (1 - value) / items)  # a share of right answers is all that these tasks score
+        stderr = binomial_error(value, int(items))  # a share of right answers is all that these tasks score
     metric, available = record.get("metric"), _first(record, "available")
     return Score(
         task=str(record.get("task", record.get("name", record.get("label", "?")))),

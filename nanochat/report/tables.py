@@ -148,16 +148,23 @@ def rl_time(run: Run) -> str:
 
 
 def bits_per_byte(run: Run) -> str:
-    """Bits per byte before and after training, beside a unigram model's and on which text."""
+    """Bits per byte before and after training, beside a unigram model's, on which text and how much of it."""
     base, mid, sft = (run.artifacts[key] for key in ("base", "mid", "sft"))
-    measured = run.artifacts["base_eval"].metrics.get("bpb")
-    measured = measured if isinstance(measured, dict) else {}
+    measured, tokens = (
+        found if isinstance(found := run.artifacts["base_eval"].metrics.get(name), dict) else {}
+        for name in ("bpb", "bpb_tokens")
+    )
     final = number(measured.get("val"))
+    much = {part: f" ({count(known)} tokens)" if (known := tokens.get(part)) else "" for part in ("train", "val")}
     lines = [
         ("untrained model", "validation text", first_value(base, "val_bpb")),
         ("unigram model (token frequencies alone)", "validation text", number(measured.get("unigram"))),
-        ("base", "training text", number(measured.get("train"))),
-        ("base", "validation text", final if final is not None else last_value(base, "val_bpb")),
+        ("base", f"training text{much['train']}", number(measured.get("train"))),
+        (
+            "base",
+            "validation text" if final is None else f"validation text{much['val']}",
+            final if final is not None else last_value(base, "val_bpb"),
+        ),
         *(
             ("base", f"{part} text of {name.removeprefix(f'{prefix}_')}", number(value))
             for part, prefix in (("training", "train"), ("validation", "val"))

@@ -46,6 +46,8 @@ def accelerate(model: GPT, compile_when: Literal["auto", "always", "never"]) -> 
             torch.set_float32_matmul_precision("medium")
         # Measured with the functions of pointwise.py: nothing gained, for a minute of compiling (docs/benchmarks.md).
         compiled = compile_when == "always"
+        if compiled:
+            _decide_without_timing()
     if compiled:
         model.compile_training()
     log.info(

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nanochat.evaluate import core_batches
+from nanochat.artifact import Workspace
+from nanochat.errors import ArtifactError
+from nanochat.evaluate import core_batches, recorder
 from nanochat.evaluate.core import read_bundle
 from nanochat.evaluate.core_batches import evaluate_tasks
 from nanochat.evaluate.item_log import ItemLog
@@ -26,8 +28,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
+from nanochat.evaluate import recorder
 from nanochat.evaluate.item_log import ItemLog
 from tests.evaluate.test_stages import evaluate_base
+
+recorder.KEEP_SECONDS = 0.0
 
 torch.set_num_threads(int(sys.argv[4]))
 real, count = ItemLog.add, 0
@@ -56,6 +61,7 @@ def batches(monkeypatch):
         return real(model, batch)
 
     monkeypatch.setattr(core_batches, "evaluate_batch", counted)
+    monkeypatch.setattr(recorder, "KEEP_SECONDS", 0.0)
     monkeypatch.setattr(scoring, "CPU_TOKENS", 96)  # more batches
     return done
 
@@ -188,3 +194,55 @@ def test_progress_is_logged(inputs, tmp_path, caplog):
     assert any(
         "23 of 23 items" in record.getMessage() and "0 s left" in record.getMessage() for record in caplog.records
     )
+
+
+def test_what_the_means_are_of_stands_beside_them(inputs, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        manifest = evaluate_base(inputs, tmp_path / "base", "base_eval.bpb_tokens=1024")
+    summary = json.loads((tmp_path / "base/scores.json").read_text())["summary"]
+    assert summary["core"]["subset"] and summary["core"]["extent"] == "3 tasks, none of CORE's 22"
+    assert manifest.metrics["core"]["extent"] == summary["core"]["extent"]
+    assert any(m.startswith("CORE") and m.endswith("(3 tasks, none of CORE's 22)") for m in caplog.messages)
+    assert 0 < summary["bpb_tokens"]["val"] <= 1024 and manifest.metrics["bpb_tokens"] == summary["bpb_tokens"]
+
+
+def test_another_stage_is_refused(inputs, tmp_path):
+    folder = tmp_path / "inputs"
+    shutil.copytree(inputs, folder)
+    shutil.rmtree(folder / "base")
+    shutil.copytree(inputs / "sft", folder / "base")
+    with pytest.raises(ArtifactError, match="checkpoint of stage sft, expected base"):
+        evaluate_base(folder, tmp_path / "base")
+
+
+def test_a_checkpoint_replaced_while_another_process_evaluated_is_refused(inputs, tmp_path, monkeypatch):
+    folder = tmp_path / "inputs"
+    shutil.copytree(inputs, folder)
+    real = Workspace.__enter__
+
+    def waits(workspace):
+        manifest = json.loads((folder / "base/manifest.json").read_text())
+        (folder / "base/manifest.json").write_text(json.dumps(manifest | {"inputs": {"tokenizer": "other"}}))
+        return real(workspace)
+
+    monkeypatch.setattr(Workspace, "__enter__", waits)
+    with pytest.raises(ArtifactError, match="was replaced by another checkpoint"):
+        evaluate_base(folder, tmp_path / "base")
+
+
+def test_losses_that_are_no_numbers_are_no_answers(inputs, tmp_path):
+    loaded = load_checkpoint(inputs / "base")
+    with torch.no_grad():
+        loaded.model.head.weight.fill_(float("nan"))
+    with pytest.raises(ArtifactError, match=r"item \d+: the model's losses are nan"):
+        run(loaded, inputs / "bundle", tmp_path)
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_recorded(inputs, tmp_path):
+    folder = tmp_path / "inputs"
+    shutil.copytree(inputs, folder)
+    line = '{"context": "Anna lives in", "continuation": "Ash\\ud800ford"}\n'
+    (folder / "bundle/eval_data/a/cloze.jsonl").write_text(line)
+    evaluate_base(folder, tmp_path / "base")
+    records = pq.read_table(tmp_path / "base/records.parquet").to_pylist()
+    assert [record["gold"] for record in records if record["task"] == "cloze"] == ["Ash?ford"]

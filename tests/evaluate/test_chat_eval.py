@@ -6,20 +6,23 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from nanochat.artifact import Workspace
 from nanochat.config import TokenizerSettings, load_catalogue, load_config, parse_pairs
 from nanochat.config.stages import EmptyStage, TokenizerStage
 from nanochat.data import tokenizer_training
 from nanochat.data.tokenizer import Tokenizer
-from nanochat.errors import ConfigError
+from nanochat.errors import ArtifactError, ConfigError
 from nanochat.evaluate import chat_eval, recorder
+from nanochat.evaluate.asking import Question, by_letter
 from nanochat.evaluate.item_log import ItemLog
 from nanochat.evaluate.recorder import Recorder
 from nanochat.evaluate.scores import pass_at_k
 from nanochat.evaluate.tasks import load_task
 from nanochat.evaluate.tasks.gsm8k import Gsm8k
 from nanochat.evaluate.tasks.mmlu import subject_categories
+from nanochat.infer.checkpoint import load_checkpoint
 from nanochat.model.checkpoint import save_model
 from nanochat.runtime import World
 from tests.infer.fixtures import TEXTS, make_model
@@ -188,11 +191,11 @@ def interrupted(monkeypatch, inputs, out, after, keep_seconds=0.0):
     """Start an evaluation and end it after so many items."""
     real, seen = Recorder.add, []
 
-    def add(self, task, record, tokens):
+    def add(self, finished):
         if len(seen) == after:
             raise Killed
-        seen.append((task, record["item"]))
-        real(self, task, record, tokens)
+        seen.extend((task, record["item"]) for task, record, _ in finished)
+        real(self, finished)
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder, "KEEP_SECONDS", keep_seconds)
@@ -209,7 +212,7 @@ def test_a_killed_evaluation_goes_on_at_the_item(inputs, tmp_path, monkeypatch, 
     assert not (tmp_path / "sft").exists() and len(before) == after
     later, real = [], Recorder.add
     monkeypatch.setattr(
-        Recorder, "add", lambda self, *args: later.append((args[0], args[1]["item"])) or real(self, *args)
+        Recorder, "add", lambda self, new: later.extend((task, r["item"]) for task, r, _ in new) or real(self, new)
     )
     resumed = evaluate(inputs, tmp_path / "sft", *TASKS)
     assert len(later) == 26 - after and not set(before) & set(later)
@@ -268,11 +271,12 @@ def test_what_judging_raises_ends_the_evaluation(inputs, tmp_path, monkeypatch):
 
 def test_time_is_shared_out_by_tokens_and_told_now_and_then(tmp_path, caplog):
     now = [100.0]
-    taken = Recorder(ItemLog(tmp_path, 0), total=40, ranks=2, clock=lambda: now[0])
+    taken = Recorder(ItemLog(tmp_path, 0), ranks=2, clock=lambda: now[0])
+    taken.expect(40)
     with caplog.at_level(logging.INFO):
         for item in range(20):
             now[0] += 0.3
-            taken.add("a" if item % 4 else "b", {"item": item}, tokens=30 if item % 4 else 10)
+            taken.add([("a" if item % 4 else "b", {"item": item}, 30 if item % 4 else 10)])
         taken.flush()
     kept = ItemLog(tmp_path, 0).finished()
     seconds = {task: sum(record["seconds"] for record in items.values()) for task, items in kept.items()}
@@ -289,3 +293,13 @@ def test_a_score_is_logged_with_what_it_leaves_out(inputs, tmp_path, caplog):
     lines = {message.split()[0]: message for message in caplog.messages}
     assert lines["subjects"].endswith("(5 of 6 items)") and lines["facts"].endswith("(12 items)")
     assert lines["chat_score"].endswith("(1 of 3 tasks over a part of their items)")
+
+
+def test_logits_that_are_no_numbers_are_no_answers(inputs):
+    loaded = load_checkpoint(inputs / "sft")
+    with torch.no_grad():
+        loaded.model.head.weight.fill_(float("nan"))
+    task = load_task("subjects", "test", inputs / "data")
+    questions = [Question.of(task, 0, loaded.tokenizer)]
+    with pytest.raises(ArtifactError, match="logits are not finite"):
+        list(by_letter(loaded, questions, 4))

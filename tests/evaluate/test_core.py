@@ -4,11 +4,13 @@ import random
 
 import pytest
 
+from nanochat.config import TokenizerSettings
+from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import DataError
 from nanochat.evaluate.core import read_bundle, render_items, texts_of
 from nanochat.evaluate.core_batches import evaluate_batch, plan_batches, share_out
 from nanochat.infer.scoring import one_by_one
-from tests.infer.fixtures import make_model
+from tests.infer.fixtures import TEXTS, make_model
 
 NAMES = ["Anna", "Ben", "Clara", "Dora", "Emma", "Frank", "Gina", "Hugo"]
 TOWNS = ["Ashford", "Oakham", "Redcliff", "Highmoor"]
@@ -210,3 +212,30 @@ def test_the_public_bundle_renders(shared_hub, tokenizer):
         assert all(0 < span.start < len(span.tokens) for item in items for span in item.spans)
     assert {task.label: task.baseline for task in tasks}["bigbench_language_identification"] == pytest.approx(0.091)
     assert {task.label: task.chance for task in tasks}["bigbench_language_identification"] == 0.25
+
+
+def test_models_with_other_tokenizers_are_asked_the_same(bundle, tokenizer):
+    other = Tokenizer.train(TEXTS[:3], TokenizerSettings(vocab_size=320, max_digits=1))
+    for task in read_bundle(bundle):
+        items = range(len(task.items))
+        one, two = (render_items(task, items, t) for t in (tokenizer, other))
+        assert [item.spans for item in one] != [item.spans for item in two]
+        assert [item.digest for item in one] == [item.digest for item in two]
+        assert len({item.digest for item in one}) == len({str(texts_of(task, index)) for index in items})
+
+
+@pytest.mark.parametrize(
+    ("name", "item", "said"),
+    [
+        ("homes", {"query": "Q", "choices": ["a", "b"], "gold": 2}, r"line 2 has 2 options and gold = 2, expected"),
+        ("homes", {"query": "Q", "choices": [], "gold": 0}, "line 2 has 0 options"),
+        ("who", {"context_options": ["a", "b"], "continuation": "c", "gold": "1"}, "gold = '1', expected"),
+        ("cloze", {"context": "Anna lives in", "continuation": " "}, "has an empty 'continuation'"),
+        ("cloze", ["Anna lives in", "Ashford"], "has no 'context'"),
+    ],
+)
+def test_items_that_no_answer_or_every_one_fits_are_refused(bundle, name, item, said):
+    path = bundle / f"eval_data/a/{name}.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n" + json.dumps(item) + "\n")
+    with pytest.raises(DataError, match=said):
+        read_bundle(bundle)

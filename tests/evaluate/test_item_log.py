@@ -2,7 +2,7 @@ import signal
 import subprocess
 import sys
 
-from nanochat.evaluate.item_log import ItemLog
+from nanochat.evaluate.item_log import FinishedParts, ItemLog
 
 WRITER = """
 import sys
@@ -77,3 +77,14 @@ def test_a_killed_process_leaves_whole_additions(tmp_path):
     count = len(found["who"])
     assert count >= 4
     assert found["homes"].keys() == set(range(2 * count)) and found["who"].keys() == set(range(count))
+
+
+def test_finished_parts(tmp_path):
+    finished = FinishedParts(tmp_path)
+    assert finished.load("a") is None
+    finished.save("a", {"values": [1]})
+    assert finished.load("a") == {"values": [1]} and finished.load("b") is None
+    for torn in (b'{"recor', b"\xff\xfe"):
+        (tmp_path / "part-b.json").write_bytes(torn)
+        assert finished.load("b") is None
+    assert ItemLog(tmp_path, 0).finished() == {}

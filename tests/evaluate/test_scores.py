@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from nanochat.evaluate.core_tasks import CORE_TASKS, core_extent
 from nanochat.evaluate.scores import (
-    FinishedTasks,
     binomial_error,
     extent,
     item_error,
@@ -63,15 +62,6 @@ def test_files(tmp_path):
     write_records(tmp_path, {"a": [{"item": 0, "correct": True}], "b": [{"item": 0, "correct": False, "x": "y"}]})
     rows = pq.read_table(tmp_path / "records.parquet").to_pylist()
     assert [row["task"] for row in rows] == ["a", "b"] and rows[0]["x"] is None and rows[1]["x"] == "y"
-
-
-def test_finished_tasks(tmp_path):
-    finished = FinishedTasks(tmp_path)
-    assert finished.load("a") is None
-    finished.save("a", {"records": [1]})
-    assert finished.load("a") == {"records": [1]} and finished.load("b") is None
-    (tmp_path / "task-b.json").write_text('{"recor')
-    assert finished.load("b") is None
 
 
 def test_none_or_all_right_is_not_known_exactly():

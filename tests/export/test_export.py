@@ -82,6 +82,14 @@ def test_greedy_chats_export_as_greedy(folder):
     assert generation["do_sample"] is False and "temperature" not in generation
 
 
+def test_an_export_with_a_file_of_ones_own_is_not_overwritten(folder):
+    out = export(folder)
+    (out / "LICENSE").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"not an unchanged export \(LICENSE was added\)"):
+        export(folder)
+    assert (out / "LICENSE").read_text() == "mine"
+
+
 def test_equal_exports_are_equal_and_a_changed_one_is_not_overwritten(folder):
     out = export(folder)
     digest = verify(out).digest

@@ -190,3 +190,24 @@ def test_an_evaluation_without_records(tmp_path):
     path.unlink()
     with pytest.raises(ArtifactError, match=r"records\.parquet is missing"):
         compared(tmp_path)
+
+
+def test_an_earlier_result_is_not_taken_for_another_checkpoint(tmp_path):
+    two(tmp_path, {"gsm8k": {0: True, 1: False}}, {"gsm8k": {0: True, 1: True}})
+    compared(tmp_path)
+    checkpoint(tmp_path, "b", weights="trained again")  # its evaluation was not
+    with pytest.raises(ArtifactError, match=r"is an evaluation of another model than .*b/sft holds now"):
+        compared(tmp_path)
+
+
+def test_the_same_tasks_with_other_questions(tmp_path):
+    two(tmp_path, {"gsm8k": {0: True}}, {"gsm8k": {1: True}})
+    with pytest.raises(ArtifactError, match="have gsm8k in common, but no item with the same question"):
+        compared(tmp_path)
+
+
+def test_an_interval_without_width_is_no_certainty(tmp_path):
+    wrong = {"gsm8k": dict.fromkeys(range(40), False), "facts": {n: n < 4 for n in range(40)}}
+    two(tmp_path, wrong, wrong | {"facts": {n: n < 5 for n in range(40)}})
+    notes = compared(tmp_path).metrics["notes"]
+    assert [note for note in notes if "no width" in note and note.endswith(": gsm8k.")]

@@ -9,6 +9,7 @@ import pytest
 
 from nanochat.config.stages import ReportStage
 from nanochat.report.report import publish, run
+from tests.report.conftest import RunFolder
 
 
 def write(folder) -> str:
@@ -28,9 +29,16 @@ def links(text: str) -> list[str]:
     return re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
 
 
-def test_a_complete_run_has_every_section_with_errors_and_counts(run_folder):
-    run_folder.everything()
-    text = write(run_folder)
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A run with everything in it and its report, to be read only."""
+    folder = RunFolder(tmp_path_factory.mktemp("complete"))
+    folder.everything()
+    return folder, write(folder)
+
+
+def test_a_complete_run_has_every_section_with_errors_and_counts(complete):
+    _, text = complete
     for heading in ("Scores", "Stages", "Bits per byte", "Training curves", "CORE tasks", "Samples"):
         assert re.search(rf"^## {heading}", text, re.MULTILINE), heading
     row = next(line for line in text.splitlines() if line.startswith("| word_problems"))
@@ -42,12 +50,12 @@ def test_a_complete_run_has_every_section_with_errors_and_counts(run_folder):
     assert "nan" not in text.lower().split()
 
 
-def test_every_picture_is_there_and_described(run_folder):
-    run_folder.everything()
-    found = links(write(run_folder))
+def test_every_picture_is_there_and_described(complete):
+    folder, text = complete
+    found = links(text)
     assert len(found) >= 4
     for link in found:
-        assert (run_folder.folder / link).read_text().lstrip().startswith("<?xml")
+        assert (folder.folder / link).read_text().lstrip().startswith("<?xml")
 
 
 def test_what_was_not_run_says_so(run_folder):
@@ -99,10 +107,9 @@ def test_a_metric_that_is_missing_is_a_dash(run_folder):
     assert "–" in row
 
 
-def test_the_published_copy_finds_its_pictures(run_folder):
-    run_folder.everything()
-    write(run_folder)
-    top = run_folder.root / "report.md"
-    publish(run_folder.folder / "report.md", run_folder.folder / "figures", top)
+def test_the_published_copy_finds_its_pictures(complete):
+    folder, _ = complete
+    top = folder.root / "report.md"
+    publish(folder.folder / "report.md", folder.folder / "figures", top)
     for link in links(top.read_text()):
         assert (Path(top).parent / link).exists()

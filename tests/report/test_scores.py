@@ -158,3 +158,13 @@ def test_scores_of_older_evaluations_are_still_read(run_folder):
     assert scores["sft"]["word_problems"].text == "0.520 ± 0.050 (100 of 300)"
     assert read_manifest(run_folder.folder / "eval" / "sft").stage == "chat_eval"
     assert json.loads((run_folder.folder / "eval/sft/scores.json").read_text())["scores"][0].get("subset") is None
+
+
+def test_two_stages_that_are_always_wrong_are_not_known_to_be_alike(run_folder):
+    run_folder.until_sft()
+    for stage in ("mid", "sft"):
+        chat_evaluation(run_folder, stage, asked=40, right=0)
+    text = write(run_folder)
+    changes = text[text.index("What each stage changed, against") :].split("### ")[0]
+    error = re.search(r"\+0\.000 ± (0\.\d+)", row(changes, "gsm8k"))
+    assert error and float(error[1]) > 0.03

@@ -9,7 +9,7 @@ from threading import Lock
 
 from nanochat.config import TaskEntry
 from nanochat.data.conversation import Conversation
-from nanochat.evaluate.sandbox import check_function
+from nanochat.evaluate.sandbox import check_function, probe
 from nanochat.evaluate.tasks.base import Rows, Split, Task, conversation_of
 
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -49,6 +49,7 @@ class HumanEval(Task):
     def __init__(self, name: str, entry: TaskEntry, split: Split, paths: Sequence[Path]) -> None:
         super().__init__(name, entry, split, paths)
         self._rows = Rows(paths, ("task_id", "prompt", "canonical_solution", "test", "entry_point"))
+        self._judged = False
         self._isolation: tuple[str, ...] | None = None
         self._lock = Lock()
 
@@ -78,8 +79,9 @@ class HumanEval(Task):
             tests=row["test"],
             entry_point=row["entry_point"],
         )
-        if outcome.isolation:  # none: it was ended before it began
-            with self._lock:
+        with self._lock:
+            self._judged = True
+            if outcome.isolation:  # none: it was ended before it began
                 met = self._isolation
                 self._isolation = outcome.isolation if met is None else tuple(i for i in met if i in outcome.isolation)
         return float(outcome.passed)
@@ -90,5 +92,11 @@ class HumanEval(Task):
             return list(pool.map(self.reward, indices, texts))
 
     def isolation(self) -> tuple[str, ...]:
-        """The sandbox's layers that were in force in every reward so far; none before the first."""
-        return self._isolation or ()
+        """The sandbox's layers that were in force in every reward so far; none before the first.
+
+        Where all programs so far were ended before they began, none has told: those that this machine grants.
+        """
+        with self._lock:
+            if self._judged and self._isolation is None:
+                self._isolation = probe()
+            return self._isolation or ()
