@@ -9,7 +9,7 @@ report: .venv/installed
 	snakemake report.md
 
 test: .venv/dev
-	pytest
+	pytest -n 2
 
 lint: .venv/dev
 	ruff check .

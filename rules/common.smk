@@ -86,7 +86,7 @@ def plan_of(wildcards):
 
 def chat_eval_threads(wildcards):
     """Cores of one chat evaluation: those of the stages run side by side, which uses them better than in turn."""
-    return max(1, (workflow.cores or 1) // len(cfg.chat_stages))
+    return max(1, (workflow.cores or 8) // len(cfg.chat_stages))
 
 
 def run_folder(wildcards):

@@ -10,27 +10,36 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 SMOKE = REPOSITORY / "config" / "smoke.yaml"
-
-
-# Each worker of `pytest -n 2 --dist loadgroup` takes whole files, but these one worker runs one after the other: they
-# share the tiny run, mount file systems, or hold the machine's mounts, processes and shared memory against what they
-# were (Chromium uses it).
+# Each worker of `pytest -n 2` takes whole files, but these one worker runs one after the other: they share the tiny
+# run, mount file systems, or hold the machine's mounts, processes and shared memory against what they were (Chromium
+# uses it).
 ONE_WORKER = ("test_hostile.py", "test_disk.py", "test_ui.py", "workflow")
 # Of the workflow's, these have a run of their own.
 OWN_RUN = ("test_own_data.py", "test_real_data.py", "test_two_runs.py")
 
 
-def pytest_configure(config):
-    """Workers take the groups in the order of the tests, not by their number of tests."""
-    config.addinivalue_line("markers", "xdist_group(name): run by one worker, where there are several")
-    if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
-
-
 def group(path: Path) -> str:
     """What one worker runs one after the other."""
     together = path.name not in OWN_RUN and set(ONE_WORKER) & set(path.parts)
-    return "one-worker" if together else str(path.relative_to(REPOSITORY))
+    return "one worker" if together else str(path)
+
+
+def pytest_configure():
+    """Processes that tests start have one thread, unless they say otherwise: tiny products only wait for the others."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Share the groups out in the order of the tests, not by their number of tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(Path(nodeid.split("::")[0]))
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 def pytest_collection_modifyitems(items):
@@ -52,9 +61,10 @@ def pytest_collection_modifyitems(items):
         for mark, (missing, reason) in skips.items():
             if missing and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
-        item.add_marker(pytest.mark.xdist_group(group(item.path)))
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: (group(item.path) != "one-worker", "workflow" not in item.path.parts))
+        # The longest first; then the other worker is not at a run of its own while the shared one is made.
+        items.sort(key=lambda item: (group(item.path) != "one worker", "workflow" not in item.path.parts))
+        items.sort(key=lambda item: item.path.name in OWN_RUN)
     else:
         items.sort(key=lambda item: "workflow" in item.path.parts)
 
@@ -88,7 +98,7 @@ class Workflow:
     def command(self, *arguments: str, configfile: Path | None = SMOKE) -> list[str]:
         """The snakemake command line; `configfile` None leaves it to the arguments."""
         config = ["--configfile", str(configfile)] if configfile else []
-        return [sys.executable, "-m", "snakemake", "--directory", str(self.folder), *ONE_THREAD, *arguments, *config]
+        return [sys.executable, "-m", "snakemake", *ONE_THREAD, "--directory", str(self.folder), *arguments, *config]
 
     def environment(self) -> dict[str, str]:
         """A user's environment without the test runner's own variables."""

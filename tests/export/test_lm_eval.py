@@ -117,7 +117,7 @@ def add_greedy_items(bundle: Path, harness: Harness) -> int:
         with torch.no_grad():
             chosen = int(harness.model(torch.tensor([ids]))[0, -1].argmax())
         continuation = harness.tokenizer.decode([chosen])
-        if harness.tokenizer.encode(context + continuation) == [*ids[1:], chosen]:
+        if continuation.strip() and harness.tokenizer.encode(context + continuation) == [*ids[1:], chosen]:
             items.append({"context": context, "continuation": continuation})
     with (bundle / "core.yaml").open("a") as file:
         file.write("- label: greedy\n  dataset_uri: greedy.jsonl\n  num_fewshot: [0]\n")

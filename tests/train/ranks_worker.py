@@ -46,11 +46,8 @@ def die_at(step: int) -> None:
     MuonAdamW.step = dying
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    data, out = Path(sys.argv[1]), Path(sys.argv[2])
-    if len(sys.argv) > 3:
-        die_at(int(sys.argv[3]))
+def run(data: Path, out: Path) -> None:
+    """Pretrain on `data`, as conftest.tiny_data made it; leave the bytes each rank held in OUT.json."""
     with World.open("cpu") as world:
         held = world.gather_objects(optimizer_bytes(world, 384))
         if world.is_main:
@@ -65,3 +62,10 @@ if __name__ == "__main__":
             world=world,
             sample_prompts=("Anna lives in",),
         )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if len(sys.argv) > 3:
+        die_at(int(sys.argv[3]))
+    run(Path(sys.argv[1]), Path(sys.argv[2]))

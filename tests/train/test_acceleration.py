@@ -16,7 +16,7 @@ from nanochat.train.accumulate import accumulate
 
 ALONE = World(0, 0, 1, torch.device("cpu"))
 MODEL = ModelSettings(sequence_length=64, aspect_ratio=16, head_dim=16, precision="float32")
-PLAN = base_plan(3, MODEL, BaseSettings(steps=4, total_batch_size=512), 64)
+PLAN = base_plan(2, MODEL, BaseSettings(steps=4, total_batch_size=512), 64)
 
 
 def rows(count: int, weighted: bool = False) -> Batch:
@@ -38,7 +38,7 @@ def counter(monkeypatch):
 
 
 def trained(how: str, recompute: bool = False) -> tuple[dict[str, torch.Tensor], GPT]:
-    model = GPT(model_config(3, MODEL, 64))
+    model = GPT(model_config(2, MODEL, 64))
     model.init_weights(0)
     model.recompute = recompute
     acceleration.accelerate(model, how)
@@ -63,7 +63,7 @@ def test_a_compiled_model_learns_the_same(counter, recompute):
 
 def test_there_is_one_program_for_each_of_few_shapes(counter):
     """A resumed run meets shapes in another order: none may get a program that was made for several of them."""
-    model = GPT(model_config(3, MODEL, 64))
+    model = GPT(model_config(2, MODEL, 64))
     model.init_weights(0)
     acceleration.accelerate(model, "always")
     optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE, dtype=model.dtype)
@@ -76,7 +76,7 @@ def test_there_is_one_program_for_each_of_few_shapes(counter):
 
 
 def test_filling_up_leaves_loss_and_gradient_alone():
-    model = GPT(model_config(3, MODEL, 64))
+    model = GPT(model_config(2, MODEL, 64))
     model.init_weights(0)
     optimizer = MuonAdamW(model.parameter_groups(), PLAN, ALONE, dtype=model.dtype)
     found = []
@@ -89,6 +89,6 @@ def test_filling_up_leaves_loss_and_gradient_alone():
 
 
 def test_a_cpu_does_not_compile_by_itself():
-    model = GPT(model_config(3, MODEL, 64))
+    model = GPT(model_config(2, MODEL, 64))
     acceleration.accelerate(model, "auto")
     assert not model.compiled
