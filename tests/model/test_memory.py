@@ -88,8 +88,8 @@ def test_lasting_components_are_those_of_the_optimizer(arch):
 @pytest.mark.parametrize(
     ("values", "rows", "memory"),
     [
-        ({"width": 256, "heads": 4, "kv_heads": 4, "vocab_size": 4096, "sequence_length": 512}, 12, MemorySettings()),
-        ({"width": 384, "heads": 6, "kv_heads": 6, "vocab_size": 16384}, 8, FLOAT32),
+        ({"width": 256, "heads": 4, "kv_heads": 4, "vocab_size": 4096, "sequence_length": 512}, 6, MemorySettings()),
+        ({"width": 384, "heads": 6, "kv_heads": 6, "vocab_size": 16384}, 4, FLOAT32),
         ({"depth": 6, "width": 256, "heads": 4, "kv_heads": 4}, 32, MemorySettings(recompute=True)),
     ],
     ids=["bf16", "float32", "recomputed"],
