@@ -6,7 +6,6 @@ are cast once, those with the same input are joined, embeddings are normalised i
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.infer.kv_cache import KVCache
-from nanochat.infer.products import attend_many, attend_one, lay_out, normalised, one_thread, product
+from nanochat.infer.products import attend_many, attend_one, lay_out, normalised, product
 from nanochat.model.gpt import GPT, Block
 
 CPU_CHUNK, GPU_CHUNK = 64, 1024
@@ -129,8 +128,7 @@ class Decoder:
         before = cache.last[rows]
         if shortest == 0:
             before = torch.where(positions > 0, before, -1)
-        with one_thread() if len(lengths) == 1 and self.device.type == "cpu" else nullcontext():
-            logits = self.next_logits(tokens, positions, before, cache, longest + 1, ragged=longest != shortest)
+        logits = self.next_logits(tokens, positions, before, cache, longest + 1, ragged=longest != shortest)
         cache.finish(rows, 1, tokens)
         return logits
 

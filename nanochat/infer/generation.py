@@ -1,6 +1,7 @@
 """Continuous batching: rows in work, refilled from a queue as they finish; sampling, stop tokens, tools."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.infer.cuda_graphs import RecordedSteps
 from nanochat.infer.decoder import Decoder
+from nanochat.infer.products import one_thread
 from nanochat.infer.prompts import PromptReader
 from nanochat.infer.requests import Completion, Finish, Request, Token
 from nanochat.infer.sampling import RowSampling, SamplingParams, sample, uniforms
@@ -114,9 +116,10 @@ class Generation:
         if self._sampling is None:
             rows = [request.params for request in slots.requests]
             self._sampling = RowSampling.of(rows, self._vocab_size, self._device)
-        inputs = torch.from_numpy(slots.next_token[:n].copy()).to(self._device)
-        logits = self._step(inputs, self._cache)
-        chosen, logprobs = sample(logits, self._sampling, torch.from_numpy(slots.next_uniform()).to(self._device))
+        with one_thread() if n == 1 and self._device.type == "cpu" else nullcontext():
+            inputs = torch.from_numpy(slots.next_token[:n].copy()).to(self._device)
+            logits = self._step(inputs, self._cache)
+            chosen, logprobs = sample(logits, self._sampling, torch.from_numpy(slots.next_uniform()).to(self._device))
         stopped = slots.append(chosen.cpu().numpy(), None if logprobs is None else logprobs.cpu().numpy())
         if self._tools:
             self._run_tools()
