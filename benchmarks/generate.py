@@ -41,11 +41,14 @@ class Ours:
             SamplingParams(max_tokens=tokens, temperature=1.0, seed=seed, stop=frozenset()) for seed in range(samples)
         ]
         start = time.perf_counter()
-        done = self.engine.generate([list(range(PROMPT))] * samples, params)
+        if samples == 1:  # as in a chat
+            made = len(list(self.engine.stream(list(range(PROMPT)), params[0])))
+        else:
+            made = sum(len(done.ids) for done in self.engine.generate([list(range(PROMPT))] * samples, params))
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-        assert sum(len(completion.ids) for completion in done) == samples * tokens
+        assert made == samples * tokens
         return seconds
 
     def bytes_per_step(self, samples: int, tokens: int) -> float:

@@ -107,12 +107,13 @@ class Decoder:
         return KVCache(self.config, rows, max_length, self.device, self.dtype)
 
     @torch.inference_mode()
-    def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
+    def step(self, tokens: Tensor, cache: KVCache, *, alone: bool = False) -> Tensor:
         """Append one token to each of the first rows.
 
         Args:
             tokens: (N,) int64, on the device.
             cache: of at least N rows, each with room for one more.
+            alone: there is one row, and it need not equal to the bit what it would be beside others.
 
         Returns:
             (N, vocab_size) float32 logits of what comes next.
@@ -128,12 +129,21 @@ class Decoder:
         before = cache.last[rows]
         if shortest == 0:
             before = torch.where(positions > 0, before, -1)
-        logits = self.next_logits(tokens, positions, before, cache, longest + 1, ragged=longest != shortest)
+        ragged = longest != shortest
+        logits = self.next_logits(tokens, positions, before, cache, longest + 1, ragged=ragged, alone=alone)
         cache.finish(rows, 1, tokens)
         return logits
 
     def next_logits(
-        self, tokens: Tensor, positions: Tensor, before: Tensor, cache: KVCache, seen: int, *, ragged: bool
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        before: Tensor,
+        cache: KVCache,
+        seen: int,
+        *,
+        ragged: bool,
+        alone: bool = False,
     ) -> Tensor:
         """What `step` computes, from tensors alone, so that a GPU can record and replay it.
 
@@ -144,6 +154,7 @@ class Decoder:
             cache: its rows' keys and values are written, its lengths are not read.
             seen: no row has more tokens than this, the new one counted.
             ragged: whether rows differ in length.
+            alone: as in `step`.
         """
         places = cache.places(positions, seen, ragged=ragged)
         windows, scale = self.config.windows, self._scale
@@ -151,10 +162,10 @@ class Decoder:
         def look(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             place = places[windows[layer]]
             keys, values = cache.append(layer, k, v, place)
-            return attend_one(q, keys, values, place.mask, scale)
+            return attend_one(q, keys, values, place.mask, scale, alone=alone)
 
-        x = self._hidden(tokens, before, self._turns[positions], look)
-        return product(x, self._head).float().div_(self.config.softcap).tanh_().mul_(self.config.softcap)
+        x = self._hidden(tokens, before, self._turns[positions], look, alone=alone)
+        return product(x, self._head, alone=alone).float().div_(self.config.softcap).tanh_().mul_(self.config.softcap)
 
     @property
     def chunk(self) -> int:
@@ -219,7 +230,7 @@ class Decoder:
         mask = torch.zeros(distance.shape, dtype=self.dtype).masked_fill_(hidden, float("-inf"))
         return mask.to(self.device)
 
-    def _hidden(self, tokens: Tensor, before: Tensor, turns: Tensor, look: Attend) -> Tensor:
+    def _hidden(self, tokens: Tensor, before: Tensor, turns: Tensor, look: Attend, *, alone: bool = False) -> Tensor:
         """(N, width) last hidden states, normalised.
 
         Args:
@@ -227,6 +238,7 @@ class Decoder:
             before: (N,) the token before each, -1 where there is none.
             turns: (N, 1, head_dim / 2) complex, of the tokens' positions.
             look: stores keys and values and attends.
+            alone: as in `step`.
         """
         config = self.config
         heads, kv_heads, size = config.heads, config.kv_heads, config.head_dim
@@ -242,7 +254,7 @@ class Decoder:
         for number, layer in enumerate(self._layers):
             if layer.residual is not None and layer.x0 is not None:
                 x = torch.addcmul(x * layer.residual, x0, layer.x0)
-            joined = product(normalised(x), layer.joined)
+            joined = product(normalised(x), layer.joined, alone=alone)
             parts = joined[:, : kept * size].unflatten(-1, (kept, size))
             qk, v = parts[:, :turned], parts[:, turned:]
             turned_qk = torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))) * turns
@@ -252,9 +264,9 @@ class Decoder:
                 gate = torch.sigmoid(joined[:, kept * size : kept * size + kv_heads])
                 v = torch.addcmul(v, gate.unsqueeze(-1), extra, value=2)
             mixed = look(number, qk[:, :heads], qk[:, heads:], v)
-            x = product(mixed, layer.output, x)
-            inner = F.relu(product(normalised(x), layer.up)).square_()
-            x = product(inner, layer.down, x)
+            x = product(mixed, layer.output, x, alone=alone)
+            inner = F.relu(product(normalised(x), layer.up, alone=alone)).square_()
+            x = product(inner, layer.down, x, alone=alone)
             if number == halfway:
                 middle = x
         if self._backout is not None:

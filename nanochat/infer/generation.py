@@ -1,14 +1,17 @@
 """Continuous batching: rows in work, refilled from a queue as they finish; sampling, stop tokens, tools."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.infer.cuda_graphs import RecordedSteps
 from nanochat.infer.decoder import Decoder
+from nanochat.infer.kv_cache import KVCache
 from nanochat.infer.products import one_thread
 from nanochat.infer.prompts import PromptReader
 from nanochat.infer.requests import Completion, Finish, Request, Token
@@ -33,13 +36,18 @@ class Generation:
         stop: frozenset[int],
         tools: bool,
         cuda_graphs: bool,
+        alone: bool = False,
     ) -> None:
         self._decoder, self._tokenizer, self._tools = decoder, tokenizer, tools
         self._device, self._vocab_size = decoder.device, decoder.config.vocab_size
         self._cache = decoder.cache(rows, max_length)
         self._slots = Slots(rows, max_length, self._vocab_size, stop)
         self._reader = PromptReader(decoder, self._cache)
-        self._step = RecordedSteps(decoder, self._cache).step if cuda_graphs else decoder.step
+        self._step: Callable[[Tensor, KVCache], Tensor] = decoder.step
+        if cuda_graphs:
+            self._step = RecordedSteps(decoder, self._cache).step
+        elif alone:  # one row, which need not equal to the bit what it would be beside others
+            self._step = partial(decoder.step, alone=True)
         # Taken from the end.
         self._waiting: list[Request] = []
         self._finished: dict[int, Completion] = {}

@@ -4,8 +4,8 @@ A library may compute a row of a product differently beside other rows: the last
 else is in the batch, and with them, now and then, a token. oneDNN's float32 products treat each row alike from four
 rows on (measured: bit for bit on AVX-512 from 3 to 2048 rows), and are the faster ones for weights that are not in
 the cache. PyTorch takes them only where less than float32 is allowed, so that has to be allowed around the call, and
-only where a trial shows that the processor computes in true float32 all the same. A row on its own is three times
-faster in MKL's products with a vector; it equals the others up to rounding.
+only where a trial shows that the processor computes in true float32 all the same. A row on its own is twice as fast in
+MKL's products with a vector, which equal the others up to rounding: `alone` asks for them.
 """
 
 import functools
@@ -65,16 +65,17 @@ def lay_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.contiguous().t()
 
 
-def product(x: Tensor, weight: Tensor, base: Tensor | None = None) -> Tensor:
+def product(x: Tensor, weight: Tensor, base: Tensor | None = None, *, alone: bool = False) -> Tensor:
     """X · weight (+ base).
 
     Args:
         x: (N, inputs).
         weight: (inputs, outputs) of `lay_out`.
         base: (N, outputs), added.
+        alone: a single row, as fast as it goes.
     """
     rows = x.shape[0]
-    if x.device.type != "cpu" or rows == 1 or x.dtype != torch.float32 or not onednn_is_exact():
+    if x.device.type != "cpu" or alone or x.dtype != torch.float32 or not onednn_is_exact():
         return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
     if rows < FEWEST_ROWS:
         more = (0, 0, 0, FEWEST_ROWS - rows)
@@ -82,10 +83,12 @@ def product(x: Tensor, weight: Tensor, base: Tensor | None = None) -> Tensor:
     return _onednn(x, weight, base)
 
 
-def attend_one(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend_one(
+    q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, alone: bool = False
+) -> Tensor:
     """Attention of one query per row.
 
-    For several rows on a CPU as plain products of vectors: as fast as the fused kernel, and each row's sums are its
+    On a CPU as plain products of vectors: as fast as the fused kernel, and each row's sums are its
     own, whatever the batch and however many masked places follow, as long as `places` is a multiple of 16 (vectors
     without a rest) and at least 64 (PyTorch computes products of less than 400 multiplications in another way).
 
@@ -95,13 +98,14 @@ def attend_one(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, sca
         values: alike.
         mask: additive, (rows, 1, 1, places), or None.
         scale: factor on q·k.
+        alone: a single row, as fast as it goes.
 
     Returns:
         (rows, heads * head_dim).
     """
     rows, heads, size = q.shape
     kv_heads = keys.shape[1]
-    if q.device.type != "cpu" or rows == 1:
+    if q.device.type != "cpu" or alone:
         out = F.scaled_dot_product_attention(
             q.unsqueeze(2), keys, values, attn_mask=mask, scale=scale, enable_gqa=heads != kv_heads
         )
