@@ -81,8 +81,8 @@ class Engine:
         """Complete every prompt; the order of the results is that of the prompts.
 
         A completion depends on its own prompt and parameters only, not on what else is generated beside it: bit for
-        bit on CPUs with oneDNN in float32, elsewhere up to rounding in the products. Prompts that begin alike are read once: pass
-        a prompt several times, with different seeds, to get samples.
+        bit on CPUs with oneDNN in float32, elsewhere up to rounding in the products. Prompts that begin alike are
+        read once: pass a prompt several times, with different seeds, to get samples.
 
         Args:
             prompts: token ids, at least one each.
