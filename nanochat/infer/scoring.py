@@ -87,17 +87,22 @@ def tree_losses(model: GPT, items: Sequence[Sequence[Tree]]) -> list[list[SpanLo
     packed = pack([tree for trees in items for tree in trees])
     hidden = model.hidden(packed.tokens.to(model.device), packed.layout.to(model.device))
     targets = packed.targets.to(model.device)
-    losses, correct = token_losses(hidden, model.head.weight, targets, model.config.softcap)
+    losses, correct = token_losses(hidden, model.head.weight, targets, model.config.softcap, double=True)
     # Each span of each item has a number of its own.
     item_of_tree = np.repeat(np.arange(len(items)), [len(trees) for trees in items])
     counts = [1 + max(int(tree.owners.max()) for tree in trees) for trees in items]
     first = np.cumsum([0, *counts])
     span = first[item_of_tree[packed.trees]] + packed.owners
-    total = np.bincount(span, weights=losses.double().cpu().numpy(), minlength=first[-1])
+    total = np.bincount(span, weights=_summable(losses).cpu().numpy(), minlength=first[-1])
     tokens = np.bincount(span, minlength=first[-1])
     hits = np.bincount(span, weights=correct.cpu().numpy(), minlength=first[-1])
     flat = [SpanLoss(float(t), int(n), int(h) == int(n)) for t, n, h in zip(total, tokens, hits, strict=True)]
     return [flat[start:stop] for start, stop in pairwise(first.tolist())]
+
+
+def _summable(losses: Tensor) -> Tensor:
+    """Losses on a grid of 2⁻³², whose sums are exact: the means of equal losses are equal, however many there are."""
+    return torch.round(losses * 2**32) / 2**32
 
 
 def span_losses(model: GPT, spans: Sequence[Span], device_batch_size: int) -> list[SpanLoss]:
@@ -143,7 +148,7 @@ def one_by_one(model: GPT, spans: Sequence[Span]) -> list[SpanLoss]:
         tokens = torch.tensor([cropped.tokens], device=model.device)
         logits = model(tokens[:, :-1])[0, cropped.start - 1 :]
         targets = tokens[0, cropped.start :]
-        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        total = _summable(torch.nn.functional.cross_entropy(logits.double(), targets, reduction="none")).sum()
         results.append(SpanLoss(float(total), len(targets), bool((logits.argmax(-1) == targets).all())))
     return results
 

@@ -78,17 +78,28 @@ def weighted_loss(
     return _WeightedLoss.apply(hidden, head, targets, weights, softcap, kernel)
 
 
-def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
+def token_losses(
+    hidden: Tensor, head: Tensor, targets: Tensor, softcap: float, *, double: bool = False
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each position, and whether the most likely token is the target; see `weighted_loss`.
 
     Where gradients are on, each chunk is recomputed in the backward pass instead of kept.
+
+    Args:
+        hidden: as in `weighted_loss`, and so `head`, `targets` and `softcap`.
+        head: see there.
+        targets: see there.
+        softcap: see there.
+        double: from the logits on in float64: a loss of 8 nats in float32 is rounded to a millionth, which is more
+            than what lies between the choices of a model that knows nothing.
     """
     losses, correct = [], []
     chunk = max(1, _chunk(head.shape[0], head.device) // 4)  # float32, and several of them
 
     def one(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = soft_cap(F.linear(hidden, head.to(hidden.dtype)), softcap)
-        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+        exact = logits.double() if double else logits
+        loss = F.cross_entropy(exact, targets, ignore_index=IGNORED, reduction="none")
         return loss, logits.argmax(dim=-1) == targets
 
     for start in range(0, targets.shape[0], chunk):
