@@ -103,7 +103,8 @@ class Workflow:
     def environment(self) -> dict[str, str]:
         """A user's environment without the test runner's own variables."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PATH": path}
+        own = ("PYTEST", "HF_HUB_OFFLINE")
+        return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {"PATH": path}
 
     def run(
         self, *arguments: str, configfile: Path | None = SMOKE, check: bool = True

@@ -95,18 +95,19 @@ def exports(tmp_path_factory):
     return of
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def transformers(tmp_path_factory):
     """The library, offline, keeping copies of remote code in a folder of the test's."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("HF_HUB_OFFLINE", "1")
+    # Not by the variable: other tests' processes would inherit it.
+    patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     library = pytest.importorskip("transformers", minversion="5.0", reason="transformers reads exports; not installed")
     patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
     yield library
     patch.undo()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def load(transformers):
     """Folder → model and tokenizer, the way its card says."""
 
