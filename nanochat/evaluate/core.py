@@ -281,6 +281,9 @@ def judge(task: CoreTask, index: int, losses: Sequence[SpanLoss], facts: Mapping
     if task.kind == "language_modeling":
         record |= {"gold": _writable(item["continuation"]), "picked": None, "correct": losses[0].greedy}
     else:
+        # Some items offer the same text twice: one of them wins, not the rounding of where they stood in a batch.
+        options = item["choices" if task.kind == "multiple_choice" else "context_options"]
+        losses = [losses[options.index(option)] for option in options]
         means = [loss.mean for loss in losses]
         picked = means.index(min(means))
         record |= {"gold": str(item["gold"]), "picked": str(picked), "correct": picked == item["gold"]}

@@ -7,9 +7,9 @@ import pytest
 from nanochat.config import TokenizerSettings
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.errors import DataError
-from nanochat.evaluate.core import read_bundle, render_items, texts_of
+from nanochat.evaluate.core import CoreTask, judge, read_bundle, render_items, texts_of
 from nanochat.evaluate.core_batches import evaluate_batch, plan_batches, share_out
-from nanochat.infer.scoring import one_by_one
+from nanochat.infer.scoring import SpanLoss, one_by_one
 from tests.infer.fixtures import TEXTS, make_model
 
 NAMES = ["Anna", "Ben", "Clara", "Dora", "Emma", "Frank", "Gina", "Hugo"]
@@ -239,3 +239,11 @@ def test_items_that_no_answer_or_every_one_fits_are_refused(bundle, name, item, 
     path.write_text(path.read_text().splitlines()[0] + "\n" + json.dumps(item) + "\n")
     with pytest.raises(DataError, match=said):
         read_bundle(bundle)
+
+
+def test_the_first_of_equal_choices_is_picked_whatever_rounding_says():
+    item = {"query": "A puppy inherits from", "choices": ["its mother", "both", "its mother"], "gold": 1}
+    task = CoreTask("made", "multiple_choice", 0, " ", None, (item,))
+    losses = [SpanLoss(2.0 + 1e-9, 2, False), SpanLoss(9.0, 2, False), SpanLoss(2.0, 2, False)]
+    record = judge(task, 0, losses, {})
+    assert record["picked"] == "0" and record["correct"] is False
