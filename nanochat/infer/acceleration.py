@@ -17,4 +17,4 @@ def accelerate_inference(device: torch.device) -> None:
     keep_freed_memory()
     if onednn_is_exact():
         # Sends float32 products to oneDNN, which is faster than MKL on AMD: mean losses differ by 1e-6.
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        torch.set_float32_matmul_precision("medium")

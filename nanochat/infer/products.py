@@ -4,14 +4,17 @@ A library may compute a row of a product differently beside other rows: the last
 else is in the batch, and with them, now and then, a token. oneDNN's float32 products treat each row alike from four
 rows on (measured: bit for bit on AVX-512 from 3 to 2048 rows), and are the faster ones for weights that are not in
 the cache. PyTorch takes them only where less than float32 is allowed, so that has to be allowed around the call, and
-only where a trial shows that the processor computes in true float32 all the same. A row on its own is twice as fast in
-MKL's products with a vector, which equal the others up to rounding: `alone` asks for them.
+only where a trial shows that the processor computes in true float32 all the same. For batches of small products it is
+the other way round. So each product is made in the way that suits it, whatever the process has chosen for others. A
+row on its own is twice as fast in MKL's products with a vector, which equal the others up to rounding: `alone` asks
+for them.
 """
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +22,35 @@ from torch import Tensor
 
 from nanochat.model.pointwise import EPSILON
 
+P = ParamSpec("P")
+
 FEWEST_ROWS = 4
 """Rows below which a product is computed with more of them."""
+
+
+def _multiplying(precision: Literal["ieee", "bf16"]) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """Allow float32 products on the CPU to be of this precision, and of no other, while the function runs."""
+
+    def decorate(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+            matmul = torch.backends.mkldnn.matmul
+            before, matmul.fp32_precision = matmul.fp32_precision, precision
+            try:
+                return function(*args, **kwargs)
+            finally:
+                matmul.fp32_precision = before
+
+        return wrapped
+
+    return decorate
+
+
+def _plain(x: Tensor, weight: Tensor, base: Tensor | None) -> Tensor:
+    return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
+
+
+_mkl, _onednn = _multiplying("ieee")(_plain), _multiplying("bf16")(_plain)
 
 
 @functools.cache
@@ -32,15 +62,6 @@ def onednn_is_exact() -> bool:
     x, weight = (torch.randn(shape, generator=generator) for shape in ((8, 256), (256, 64)))
     exact = x.double() @ weight.double()
     return bool((_onednn(x, weight, None) - exact).abs().max() < 1e-3)
-
-
-def _onednn(x: Tensor, weight: Tensor, base: Tensor | None) -> Tensor:
-    matmul = torch.backends.mkldnn.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    try:
-        return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
-    finally:
-        matmul.fp32_precision = before
 
 
 @contextmanager
@@ -75,14 +96,17 @@ def product(x: Tensor, weight: Tensor, base: Tensor | None = None, *, alone: boo
         alone: a single row, as fast as it goes.
     """
     rows = x.shape[0]
-    if x.device.type != "cpu" or alone or x.dtype != torch.float32 or not onednn_is_exact():
-        return torch.mm(x, weight) if base is None else torch.addmm(base, x, weight)
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not onednn_is_exact():
+        return _plain(x, weight, base)
+    if alone:
+        return _mkl(x, weight, base)
     if rows < FEWEST_ROWS:
         more = (0, 0, 0, FEWEST_ROWS - rows)
         return _onednn(F.pad(x, more), weight, None if base is None else F.pad(base, more))[:rows]
     return _onednn(x, weight, base)
 
 
+@_multiplying("ieee")
 def attend_one(
     q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, alone: bool = False
 ) -> Tensor:
@@ -121,6 +145,7 @@ def attend_one(
     return (mixed[0] if len(mixed) == 1 else torch.stack(mixed, dim=2)).reshape(rows, heads * size)
 
 
+@_multiplying("ieee")
 def attend_many(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
     """Attention of several queries per row; on CPUs in plain products, whose sums do not depend on the batch.
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from nanochat.errors import DeviceError
+from nanochat.infer.products import onednn_is_exact
 from nanochat.model.gpt import GPT
 from nanochat.model.kernels import probe
 from nanochat.runtime import keep_freed_memory
@@ -41,8 +42,8 @@ def accelerate(model: GPT, compile_when: Literal["auto", "always", "never"]) -> 
         _decide_without_timing()
     else:
         keep_freed_memory()
-        if not torch.cpu._is_amx_tile_supported():
-            # Sends float32 products to oneDNN, which is faster than MKL on AMD and, without AMX, as exact.
+        if onednn_is_exact():
+            # Sends float32 products to oneDNN, which is faster than MKL on AMD.
             torch.set_float32_matmul_precision("medium")
         # Measured with the functions of pointwise.py: nothing gained, for a minute of compiling (docs/benchmarks.md).
         compiled = compile_when == "always"

@@ -80,9 +80,11 @@ def test_layers_with_a_window_keep_little_more_than_it():
     lengths=st.lists(st.integers(1, 140), min_size=1, max_size=9),
     company=st.lists(st.integers(1, 150), max_size=9),
     kind=st.sampled_from(sorted(MODELS)),
+    chosen=st.sampled_from(["highest", "medium"]),
 )
 @pytest.mark.skipif(not onednn_is_exact(), reason="no float32 products of oneDNN here: equal up to rounding only")
-def test_logits_of_a_row_are_the_same_to_the_bit_whatever_stands_beside_it(lengths, company, kind):
+def test_logits_of_a_row_are_the_same_to_the_bit_whatever_stands_beside_it(lengths, company, kind, chosen):
+    torch.set_float32_matmul_precision(chosen)  # what training or an evaluation chooses for the process changes nothing
     decoder = Decoder(MODELS[kind])
     lengths = sorted(lengths, reverse=True)
     ids = rows_of(len(lengths), 150, seed=len(lengths))
