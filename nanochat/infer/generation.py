@@ -15,7 +15,7 @@ from nanochat.infer.kv_cache import KVCache
 from nanochat.infer.products import one_thread
 from nanochat.infer.prompts import PromptReader
 from nanochat.infer.requests import Completion, Finish, Request, Token
-from nanochat.infer.sampling import RowSampling, SamplingParams, sample, uniforms
+from nanochat.infer.sampling import Choice, RowSampling, SamplingParams, sample, uniforms
 from nanochat.infer.slots import Slots
 from nanochat.infer.tools import calculate
 
@@ -61,6 +61,16 @@ class Generation:
     def active(self) -> bool:
         """Whether anything is left to generate."""
         return bool(self._waiting) or self._slots.count > 0
+
+    @property
+    def running(self) -> int:
+        """Requests in work."""
+        return self._slots.count
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no row yet."""
+        return len(self._waiting)
 
     def take_finished(self) -> list[tuple[int, Completion]]:
         """Requests that have been finished since the last call, with their completions."""
@@ -127,29 +137,36 @@ class Generation:
         with one_thread() if n == 1 and self._device.type == "cpu" else nullcontext():
             inputs = torch.from_numpy(slots.next_token[:n].copy()).to(self._device)
             logits = self._step(inputs, self._cache)
-            chosen, logprobs = sample(logits, self._sampling, torch.from_numpy(slots.next_uniform()).to(self._device))
-        stopped = slots.append(chosen.cpu().numpy(), None if logprobs is None else logprobs.cpu().numpy())
+            choice = sample(logits, self._sampling, torch.from_numpy(slots.next_uniform()).to(self._device))
+        logprobs = None if choice.logprobs is None else choice.logprobs.cpu().numpy()
+        stopped = slots.append(choice.tokens.cpu().numpy(), logprobs)
         if self._tools:
             self._run_tools()
         ended = np.flatnonzero(stopped | (slots.produced[:n] >= slots.limit[:n]))
-        tokens = self._tokens(stopped, ended) if with_tokens else []
+        tokens = self._tokens(stopped, ended, choice) if with_tokens else []
         for row in ended[::-1]:
             self._finish(int(row), "stop" if stopped[row] else "length")
         return tokens
 
-    def _tokens(self, stopped: np.ndarray, ended: np.ndarray) -> list[Token]:
+    def _tokens(self, stopped: np.ndarray, ended: np.ndarray, choice: Choice) -> list[Token]:
         slots = self._slots
         finish: dict[int, Finish] = {row: "stop" if stopped[row] else "length" for row in ended.tolist()}
-        return [
-            Token(
-                request.index,
-                int(slots.next_token[row]),
-                bool(slots.was_sampled[row]),
-                float(slots.logprobs[row, slots.produced[row] - 1]) if request.params.logprobs else 0.0,
-                finish.get(row),
+        order, values = ([], []) if choice.top is None else (part.tolist() for part in choice.top)
+        found = []
+        for row, request in enumerate(slots.requests):
+            params, sampled = request.params, bool(slots.was_sampled[row])
+            count = params.top_logprobs if sampled else 0
+            found.append(
+                Token(
+                    request.index,
+                    int(slots.next_token[row]),
+                    sampled,
+                    float(slots.logprobs[row, slots.produced[row] - 1]) if params.logprobs or count else 0.0,
+                    finish.get(row),
+                    tuple(zip(order[row][:count], values[row])) if count else (),
+                )
             )
-            for row, request in enumerate(slots.requests)
-        ]
+        return found
 
     def _run_tools(self) -> None:
         slots = self._slots

@@ -35,6 +35,8 @@ class Token:
     logprob: float
     """0 unless asked for."""
     finish: Finish | None
+    top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens in its place with their log-probabilities, best first, as many as were asked for."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class SamplingParams:
         seed: of this completion's random numbers; equal requests with equal seeds give equal tokens.
         stop: tokens that end the completion (kept as its last token); None: `<|assistant_end|>` and `<|bos|>`.
         logprobs: whether the log-probability of each token is wanted.
+        top_logprobs: how many of the most likely tokens are wanted beside it.
     """
 
     max_tokens: int = 256
@@ -35,6 +36,7 @@ class SamplingParams:
     seed: int = 0
     stop: frozenset[int] | None = None
     logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         checks = (
@@ -44,6 +46,7 @@ class SamplingParams:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "in (0, 1], or None"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "in [0, 1], or None"),
             ("seed", self.seed >= 0, "0 or more"),
+            ("top_logprobs", self.top_logprobs >= 0, "0 or more"),
         )
         for name, fine, expected in checks:
             if not fine:
@@ -85,6 +88,8 @@ class RowSampling:
     """Of the rows that are not greedy."""
     logprobs: bool
     """Whether any row wants log-probabilities."""
+    top: int
+    """The most that any row wants of most likely tokens."""
 
     @classmethod
     def of(cls, rows: Sequence[SamplingParams], vocab_size: int, device: torch.device) -> "RowSampling":
@@ -109,10 +114,29 @@ class RowSampling:
                 min_p=column([rows[place].min_p or 0.0 for place in chosen]),
             )
 
-        return cls(tuple(kind(*entry) for entry in places.items()), any(row.logprobs for row in rows))
+        return cls(
+            tuple(kind(*entry) for entry in places.items()),
+            logprobs=any(row.logprobs or row.top_logprobs for row in rows),
+            top=min(max((row.top_logprobs for row in rows), default=0), vocab_size),
+        )
 
 
-def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, Tensor | None]:
+@dataclass(frozen=True)
+class Choice:
+    """The tokens chosen for the rows of a batch; log-probabilities are at temperature 1 and before any filter.
+
+    Attributes:
+        tokens: (rows,) int64.
+        logprobs: (rows,) float32 of them; None where no row wants them.
+        top: (rows, n) int64, the most likely tokens, best first, and (rows, n) float32; None where no row wants them.
+    """
+
+    tokens: Tensor
+    logprobs: Tensor | None = None
+    top: tuple[Tensor, Tensor] | None = None
+
+
+def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> Choice:
     """Choose one token per row.
 
     The filters apply in the order top-k, top-p, min-p, each on the probabilities that the one before left. A row's
@@ -122,10 +146,6 @@ def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, 
         logits: (rows, vocab_size) float32.
         rows: parameters of each row.
         uniform: (rows,) random numbers in [0, 1).
-
-    Returns:
-        (rows,) int64 tokens, and, where wanted, (rows,) float32 log-probabilities under the model itself, that is at
-        temperature 1 and before any filter.
     """
     every = len(rows.kinds) == 1 and rows.kinds[0].rows is None
     tokens = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device) if every else logits.argmax(dim=-1)
@@ -134,9 +154,13 @@ def sample(logits: Tensor, rows: RowSampling, uniform: Tensor) -> tuple[Tensor, 
         drawn = _draw(part, kind, numbers)
         tokens = drawn if kind.rows is None else tokens.index_copy_(0, kind.rows, drawn)
     if not rows.logprobs:
-        return tokens, None
-    chosen = logits.gather(-1, tokens[:, None])[:, 0]
-    return tokens, chosen - torch.logsumexp(logits, dim=-1)
+        return Choice(tokens)
+    whole = torch.logsumexp(logits, dim=-1)
+    chosen = logits.gather(-1, tokens[:, None])[:, 0] - whole
+    if not rows.top:
+        return Choice(tokens, chosen)
+    values, order = torch.topk(logits, rows.top, dim=-1)
+    return Choice(tokens, chosen, (order, values - whole[:, None]))
 
 
 def _draw(logits: Tensor, kind: _Kind, uniform: Tensor) -> Tensor:

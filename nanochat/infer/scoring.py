@@ -13,10 +13,12 @@ from nanochat.model.gpt import GPT
 from nanochat.model.loss import soft_cap, token_losses
 
 __all__ = [
+    "JudgedToken",
     "Span",
     "SpanLoss",
     "batches_by_length",
     "crop",
+    "judge_tokens",
     "next_logits",
     "one_by_one",
     "span_losses",
@@ -48,6 +50,9 @@ class SpanLoss:
         """Loss per token."""
         return self.total / self.tokens
 
+
+_JUDGED_AT_ONCE = 256
+"""Positions whose logits exist at once where each token is asked about."""
 
 CPU_TOKENS = 2048
 """Positions of a forward pass on CPUs at most: what its layers hand on should stay in the processor's cache."""
@@ -177,3 +182,56 @@ def next_logits(model: GPT, prompts: Sequence[Sequence[int]], device_batch_size:
         # In float32: rounded to bfloat16, near-equal letters would tie and the first one win.
         result[torch.tensor(batch)] = soft_cap(hidden.float() @ asked.float().T, model.config.softcap).cpu()
     return result
+
+
+@dataclass(frozen=True)
+class JudgedToken:
+    """What a model thinks of a given token in its place.
+
+    Attributes:
+        id: the token.
+        logprob: its log-probability, in nats.
+        top: the most likely tokens there with their log-probabilities, best first.
+    """
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@torch.inference_mode()
+def judge_tokens(
+    model: GPT, texts: Sequence[Sequence[int]], top: int, device_batch_size: int
+) -> list[list[JudgedToken]]:
+    """Judge every token of texts but the first, token by token.
+
+    Args:
+        model: in evaluation mode.
+        texts: token ids, of at most the context's length and one more.
+        top: how many of the most likely tokens are wanted in each place.
+        device_batch_size: full rows in one forward pass; of shorter ones accordingly more.
+
+    Returns:
+        For each text one entry less than it has tokens.
+    """
+    context = model.config.sequence_length
+    judged: list[list[JudgedToken]] = [[] for _ in texts]
+    long = [number for number, text in enumerate(texts) if len(text) > 1]
+    trees = [grow([Span(tuple(texts[number]), 1)], context)[0] for number in long]
+    head = model.head.weight
+    for batch in batches_by_length([tree.size for tree in trees], tokens_at_once(model, device_batch_size)):
+        packed = pack([trees[index] for index in batch])
+        hidden = model.hidden(packed.tokens.to(model.device), packed.layout.to(model.device))
+        owners = [long[batch[tree]] for tree in packed.trees.tolist()]
+        # The logits of a long text at a large vocabulary would be gigabytes.
+        for begin in range(0, len(owners), _JUDGED_AT_ONCE):
+            part = slice(begin, begin + _JUDGED_AT_ONCE)
+            logits = soft_cap(hidden[part] @ head.to(hidden.dtype).T, model.config.softcap)
+            targets = packed.targets[part].to(model.device)
+            logprobs = torch.log_softmax(logits.double(), dim=-1)
+            own = logprobs.gather(-1, targets[:, None])[:, 0].tolist()
+            values, order = torch.topk(logprobs, min(top, logprobs.shape[-1]), dim=-1)
+            best = zip(order.tolist(), values.tolist())
+            for owner, token, logprob, (ids, each) in zip(owners[part], targets.tolist(), own, best):
+                judged[owner].append(JudgedToken(token, logprob, tuple(zip(ids, each))))
+    return judged

@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 def draw(logits, params, count=4000):
     rows = RowSampling.of([params] * count, logits.shape[-1], CPU)
     numbers = torch.from_numpy(np.random.default_rng(0).random(count))
-    tokens, _ = sample(logits.expand(count, -1), rows, numbers)
+    tokens = sample(logits.expand(count, -1), rows, numbers).tokens
     return torch.bincount(tokens, minlength=logits.shape[-1]) / count
 
 
@@ -39,7 +39,8 @@ def test_rows_keep_their_own_parameters():
         SamplingParams(top_k=3, top_p=0.01),
         SamplingParams(temperature=5.0),
     ]
-    tokens, logprobs = sample(LOGITS.expand(4, -1), RowSampling.of(rows, 5, CPU), torch.tensor([0.99] * 4))
+    choice = sample(LOGITS.expand(4, -1), RowSampling.of(rows, 5, CPU), torch.tensor([0.99] * 4))
+    tokens, logprobs = choice.tokens, choice.logprobs
     # Without filters the running sum is in the order of the vocabulary, so that 0.99 is its last token, here token 4.
     assert tokens.tolist() == [0, 0, 0, 4]
     assert logprobs.tolist() == pytest.approx(torch.log_softmax(LOGITS[0], -1)[[0, 0, 0, 4]].tolist())

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.infer.scoring import Span, batches_by_length, next_logits, one_by_one, span_losses, tree_losses
+from nanochat.infer.scoring import (
+    Span,
+    batches_by_length,
+    judge_tokens,
+    next_logits,
+    one_by_one,
+    span_losses,
+    tree_losses,
+)
 from nanochat.infer.trees import common_prefix, grow, pack
 from nanochat.model.gpt import GPT
 from tests.infer.fixtures import make_model
@@ -150,3 +158,28 @@ def test_next_logits_equal_the_forward_pass(model):
 def test_span_losses_of_nothing(model):
     assert span_losses(model, [], 4) == []
     assert span_losses(model, [Span((1, 2), 1)], 4)[0].tokens == 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    texts=st.lists(st.lists(TOKEN, min_size=1, max_size=CONTEXT + 1), max_size=6),
+    which=st.sampled_from(sorted(MODELS)),
+    top=st.sampled_from([0, 1, 5, VOCAB + 3]),
+)
+def test_each_token_is_judged_as_in_a_forward_pass_of_its_own(texts, which, top):
+    model = MODELS[which]
+    judged = judge_tokens(model, texts, top, 2)
+    assert len(judged) == len(texts)
+    for text, tokens in zip(texts, judged):
+        assert [token.id for token in tokens] == text[1:]
+        if len(text) == 1:
+            continue
+        with torch.inference_mode():
+            expected = torch.log_softmax(model(torch.tensor([text[:-1]]))[0].double(), -1)
+        for place, token in enumerate(tokens):
+            assert token.logprob == pytest.approx(float(expected[place, token.id]), abs=1e-4)
+            values, _ = expected[place].topk(min(top, VOCAB))
+            assert [logprob for _, logprob in token.top] == pytest.approx(values.tolist(), abs=1e-4)
+            assert all(
+                float(expected[place, number]) == pytest.approx(logprob, abs=1e-4) for number, logprob in token.top
+            )
