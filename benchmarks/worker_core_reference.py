@@ -12,37 +12,22 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import reference
 from turns import Message, serve
 
 
 def prepare() -> Callable[[Message], Message]:
     """Build its model and read the bundle; the answer to `{"tasks": […], "items": n}` is what n items of each took."""
     given = json.loads(sys.argv[1])
-    checkout, shape, bundle = Path(given["nanochat"]).resolve(), given["shape"], Path(given["bundle"])
-    sys.path.insert(0, str(checkout))
+    bundle = Path(given["bundle"])
+    reference.use(given["nanochat"])
     import tokenizers
     import torch
     import yaml
 
-    from nanochat import core_eval, gpt
+    from nanochat import core_eval
 
-    if not Path(gpt.__file__).is_relative_to(checkout):
-        raise ImportError(f"nanochat.gpt was taken from {gpt.__file__}, expected it below {checkout}")
-    config = gpt.GPTConfig(
-        sequence_len=shape["sequence_length"],
-        vocab_size=shape["vocab_size"],
-        n_layer=shape["depth"],
-        n_head=shape["heads"],
-        n_kv_head=shape["heads"],
-        n_embd=shape["heads"] * shape["head_dim"],
-        window_pattern=shape["window_pattern"],
-    )
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = gpt.GPT(config)
-    model.to_empty(device="cpu")
-    model.init_weights()
-    model.eval()
+    model = reference.build(given["shape"]).eval()
     core = tokenizers.Tokenizer.from_file(str(Path(given["tokenizer"]) / "tokenizer.json"))
 
     class Tokens:

@@ -8,8 +8,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import reference
 from turns import Message, serve
 
 
@@ -26,30 +26,10 @@ class _Tokenizer:
 def prepare() -> Callable[[Message], Message]:
     """Build its model and engine; `{"prompts": [[…]], "samples": b, "tokens": n}` is answered by seconds of each."""
     given = json.loads(sys.argv[1])
-    checkout, shape = Path(given["nanochat"]).resolve(), given["shape"]
-    sys.path.insert(0, str(checkout))
-    import torch
+    reference.use(given["nanochat"])
     from nanochat.engine import Engine
 
-    from nanochat import gpt
-
-    if not Path(gpt.__file__).is_relative_to(checkout):
-        raise ImportError(f"nanochat.gpt was taken from {gpt.__file__}, expected it below {checkout}")
-    config = gpt.GPTConfig(
-        sequence_len=shape["sequence_length"],
-        vocab_size=shape["vocab_size"],
-        n_layer=shape["depth"],
-        n_head=shape["heads"],
-        n_kv_head=shape["heads"],
-        n_embd=shape["heads"] * shape["head_dim"],
-        window_pattern=shape["window_pattern"],
-    )
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = gpt.GPT(config)
-    model.to_empty(device="cpu")
-    model.init_weights()
-    model.eval()
+    model = reference.build(given["shape"]).eval()
     engine = Engine(model, _Tokenizer())
 
     def answer(message: Message) -> Message:

@@ -9,38 +9,21 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import reference
 from turns import Message, serve
 
 
 def prepare() -> Callable[[Message], Message]:
     """Build its model and optimizer; the answer to `{"steps": n}` is what n of its training steps took."""
     given = json.loads(sys.argv[1])
-    checkout, shape = Path(given["nanochat"]).resolve(), given["shape"]
-    sys.path.insert(0, str(checkout))
+    shape = given["shape"]
+    reference.use(given["nanochat"])
     import numpy as np
     import torch
 
-    from nanochat import gpt
-
-    if not Path(gpt.__file__).is_relative_to(checkout):
-        raise ImportError(f"nanochat.gpt was taken from {gpt.__file__}, expected it below {checkout}")
-    config = gpt.GPTConfig(
-        sequence_len=shape["sequence_length"],
-        vocab_size=shape["vocab_size"],
-        n_layer=shape["depth"],
-        n_head=shape["heads"],
-        n_kv_head=shape["heads"],
-        n_embd=shape["heads"] * shape["head_dim"],
-        window_pattern=shape["window_pattern"],
-    )
-    # As its base training script goes: built without storage, filled on the device, then compiled for fixed shapes.
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = gpt.GPT(config)
-    model.to_empty(device="cpu")
-    model.init_weights()
+    model = reference.build(shape)
+    # As its base training script goes: compiled for fixed shapes.
     optimizer = model.setup_optimizer()
     step_model = torch.compile(model, dynamic=False) if given["compile"] else model
     rows = np.load(given["rows"])

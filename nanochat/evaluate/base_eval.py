@@ -85,7 +85,7 @@ def run(
             if world.is_main:
                 finished.save("bits_per_byte", bpb)
         tasks = read_bundle(bundle, settings.base_eval.tasks)
-        found = evaluate_tasks(
+        records = evaluate_tasks(
             loaded.model,
             loaded.tokenizer,
             tasks,
@@ -94,13 +94,9 @@ def run(
             world=world,
             items=ItemLog(workspace.progress, world.rank),
         )
-        scores, records = [], {}
-        for task in tasks:
-            seconds = sum(record["seconds"] for record in found[task.label])
-            # Times are not part of what was found: the records of two runs are equal.
-            records[task.label] = [{k: v for k, v in r.items() if k != "seconds"} for r in found[task.label]]
-            scores.append(_score(task, records[task.label], seconds))
-            log.info("%s %s", task.label, scores[-1].text)
+        scores = [_score(task, records[task.label]) for task in tasks]
+        for score in scores:
+            log.info("%s %s", score.task, score.text)
         core = mean_summary(scores, core_extent({score.task: (score.items, score.available) for score in scores}))
         log.info("CORE %s", summary_text(core))
         summary = {
@@ -198,7 +194,7 @@ def unigram_bits_per_byte(
     return float((seen * bits[text]).sum()) / size
 
 
-def _score(task: CoreTask, records: Sequence[Record], seconds: float) -> Score:
+def _score(task: CoreTask, records: Sequence[Record]) -> Score:
     baseline = task.chance if task.baseline is None else task.baseline
     if not math.isfinite(baseline) or baseline >= 1:
         raise DataError(
@@ -211,7 +207,7 @@ def _score(task: CoreTask, records: Sequence[Record], seconds: float) -> Score:
         available=len(task.items),
         chance=task.chance,
         baseline=baseline,
-        seconds=seconds,
+        seconds=sum(record["seconds"] for record in records),
         more={
             "baseline": baseline,
             "shots": task.shots,

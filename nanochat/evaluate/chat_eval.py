@@ -13,7 +13,7 @@ from nanochat.errors import ConfigError
 from nanochat.evaluate.asking import Answered, Question, by_letter, by_reply
 from nanochat.evaluate.item_log import ItemLog
 from nanochat.evaluate.opening import open_checkpoint
-from nanochat.evaluate.recorder import Recorder
+from nanochat.evaluate.recorder import Recorder, merge_records
 from nanochat.evaluate.scores import (
     Record,
     Score,
@@ -25,6 +25,7 @@ from nanochat.evaluate.scores import (
     write_scores,
 )
 from nanochat.evaluate.tasks import Task, load_task
+from nanochat.infer.acceleration import accelerate_inference
 from nanochat.infer.checkpoint import LoadedModel
 from nanochat.runtime import World, hardware_info, peak_memory_bytes
 
@@ -69,6 +70,7 @@ def run(
     with Workspace(out, "chat_eval", settings, {"model": model, **files}, rank=world.rank) as workspace:
         if world.broadcast_object(world.is_main and workspace.finished()):
             return world.broadcast_object(workspace.promote() if world.is_main else None)
+        accelerate_inference(world.device)
         loaded = open_checkpoint(model, stage, workspace, world)
         records = _records(settings, loaded, tasks, ItemLog(workspace.progress, world.rank), world, device_batch_size)
         if not world.is_main:
@@ -79,7 +81,7 @@ def run(
         name, summary = _headline(scores)
         log.info("%s %s", name, summary_text(summary))
         write_scores(workspace.final, scores, {name: summary})
-        write_records(workspace.final, {task: [_lasting(r) for r in found] for task, found in records.items()})
+        write_records(workspace.final, records)
         manifest = workspace.finish(
             metrics={
                 name: summary["value"],
@@ -145,15 +147,7 @@ def _records(
             recorder.add([(question.task.name, record, tokens)])
     finally:  # what is finished is kept, whatever ended the loop
         recorder.flush()
-    found: dict[str, list[Record]] = {name: list(before.get(name, {}).values()) for name in asked}
-    for part in world.gather_objects(recorder.records):
-        for name, records in part.items():
-            found[name] += records
-    wanted = {name: set(indices) for name, indices in asked.items()}
-    return {
-        name: sorted((r for r in found[name] if r["item"] in wanted[name]), key=lambda record: record["item"])
-        for name in asked
-    }
+    return merge_records(asked, before, world.gather_objects(recorder.records))
 
 
 def _answers(
@@ -162,11 +156,6 @@ def _answers(
     yield from by_letter(loaded, [q for q in questions if q.task.metric == "choice"], device_batch_size)
     generated = [question for question in questions if question.task.metric != "choice"]
     yield from by_reply(loaded, generated, settings.chat_eval, device_batch_size)
-
-
-def _lasting(record: Record) -> Record:
-    """A record without what differs from run to run."""
-    return {name: value for name, value in record.items() if name != "seconds"}
 
 
 def _score(task: Task, records: Sequence[Record]) -> Score:

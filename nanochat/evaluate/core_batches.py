@@ -8,7 +8,7 @@ import numpy as np
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.evaluate.core import CoreTask, judge, rendered_items
 from nanochat.evaluate.item_log import ItemLog
-from nanochat.evaluate.recorder import Recorder
+from nanochat.evaluate.recorder import Recorder, merge_records
 from nanochat.evaluate.scores import Record
 from nanochat.infer.scoring import batches_by_length, tokens_at_once, tree_losses
 from nanochat.infer.trees import Tree, grow
@@ -116,7 +116,9 @@ def evaluate_tasks(
     known: dict[str, dict[int, Record]] = world.broadcast_object(items.finished() if world.is_main else None)
     context, tokens = model.config.sequence_length, tokens_at_once(model, device_batch_size)
     batches = plan_batches(tasks, max_items, tokenizer, context, tokens)
-    asked = {(item.task.label, item.index) for batch in batches for item in batch}
+    asked: dict[str, set[int]] = {task.label: set() for task in tasks}
+    for item in (item for batch in batches for item in batch):
+        asked[item.task.label].add(item.index)
     left = [[item for item in batch if item.index not in known.get(item.task.label, {})] for batch in batches]
     left = [batch for batch in left if batch]
     share = share_out([sum(item.size for item in batch) for batch in left], world.size)[world.rank]
@@ -129,11 +131,4 @@ def evaluate_tasks(
             recorder.add([(item.task.label, record, item.size) for item, record in judged])
     finally:  # what is finished is kept, whatever ended the loop
         recorder.flush()
-    found: dict[str, dict[int, Record]] = {task.label: {} for task in tasks}
-    earlier = {label: list(by_item.values()) for label, by_item in known.items()}
-    for part in (earlier, *world.gather_objects(recorder.records)):
-        for label, records in part.items():
-            for record in records:
-                if (label, record["item"]) in asked:
-                    found[label][record["item"]] = record
-    return {label: [record for _, record in sorted(by_item.items())] for label, by_item in found.items()}
+    return merge_records(asked, known, world.gather_objects(recorder.records))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nanochat.evaluate.item_log import ItemLog
 from nanochat.evaluate.scores import Record
@@ -92,3 +92,27 @@ class Recorder:
         self._items.add(added)
         for task, records in added.items():
             self.records.setdefault(task, []).extend(records)
+
+
+def merge_records(
+    asked: Mapping[str, Iterable[int]],
+    earlier: Mapping[str, Mapping[int, Record]],
+    parts: Sequence[Mapping[str, Sequence[Record]]],
+) -> dict[str, list[Record]]:
+    """All records of an evaluation, whoever made them.
+
+    Args:
+        asked: task → its items; others, of an earlier start that asked more, are left out.
+        earlier: of earlier starts, see `ItemLog.finished`.
+        parts: of this start, see `Recorder.records`, one of each rank.
+
+    Returns:
+        Task → records by item, of those there are.
+    """
+    merged = {}
+    for task, items in asked.items():
+        found = dict(earlier.get(task, {}))
+        for part in parts:
+            found |= {record["item"]: record for record in part.get(task, ())}
+        merged[task] = [found[item] for item in sorted(items) if item in found]
+    return merged

@@ -247,8 +247,12 @@ def mean_centred(scores: Sequence[Score]) -> tuple[float, float]:
     return mean, math.sqrt(math.fsum(error**2 for error in errors)) / len(scores)
 
 
+HEADLINES = {"core": "CORE", "chat_core": "ChatCORE", "chat_score": "chat score"}
+"""Means over tasks: their name in the summary of scores.json, and in words."""
+
+
 def mean_summary(scores: Sequence[Score], left_out: str) -> dict[str, Any]:
-    """A mean of centred scores as scores.json has it, under its name.
+    """A mean of centred scores as scores.json has it, under its name, one of `HEADLINES`.
 
     Args:
         scores: of the tasks it is over, at least one.
@@ -277,8 +281,11 @@ def write_scores(directory: Path, scores: Iterable[Score], summary: Mapping[str,
 
 
 def write_records(directory: Path, records: Mapping[str, Sequence[Record]]) -> None:
-    """Write records.parquet: one row per item, with the task's name first."""
+    """Write records.parquet: one row per item, with the task's name first.
+
+    `seconds` are left out: times are not part of what was found, so that the records of two runs are equal.
+    """
     rows = [{"task": task, **record} for task, items in records.items() for record in items]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "seconds"]
     table = pa.table({name: [row.get(name) for row in rows] for name in columns})
     pq.write_table(table, directory / "records.parquet", compression="zstd")

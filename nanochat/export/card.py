@@ -9,10 +9,10 @@ from jinja2 import Environment, StrictUndefined
 
 from nanochat.artifact import Manifest
 from nanochat.config import OWN, PERSONA, load_catalogue
-from nanochat.evaluate.core_tasks import core_extent
-from nanochat.evaluate.scores import extent
+from nanochat.evaluate.scores import HEADLINES
 from nanochat.model.config import GPTConfig
 from nanochat.report.numbers import MISSING, count, duration, flops, fraction, items_of, number, scaled, with_error
+from nanochat.report.scores import left_out_of
 
 _UNKNOWN = "not recorded"
 _OWN_DATA = "the user's own data; its licence is theirs to state"
@@ -23,7 +23,6 @@ _SCORED_BY = {
     "schema": "likeliest context",
     "language_modeling": "exact continuation",
 }
-_HEADLINES = {"core": "CORE", "chat_core": "ChatCORE", "chat_score": "Chat score"}
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,13 @@ class Evaluation:
     @property
     def headline(self) -> str | None:
         """The aggregate in words: `CORE 0.014 ± 0.043 (12 of 22 tasks, at most 20 items each)`."""
-        for key, name in _HEADLINES.items():
+        for key, name in HEADLINES.items():
             entry = self.summary.get(key)
             if isinstance(entry, dict) and number(entry.get("value")) is not None:
                 value = with_error(fraction(entry["value"]), entry.get("stderr"))
-                part = self._part(key, entry)
-                return f"{name} {value}" + (f" ({part})" if part else "")
+                part = left_out_of(entry)
+                return f"{name[0].upper()}{name[1:]} {value}" + (f" ({part})" if part else "")
         return None
-
-    def _part(self, key: str, entry: dict[str, Any]) -> str:
-        """In what the aggregate falls short of all items of all tasks; empty where it does not."""
-        sizes = {str(score["task"]): (score["items"], score["available"]) for score in self.scores}
-        if key == "core":
-            return core_extent(sizes)
-        return str(entry.get("extent", extent(list(sizes.values()))))
 
     @property
     def bits_per_byte(self) -> str | None:

@@ -108,12 +108,6 @@ class Run:
         """Artifacts whose manifest could be read."""
         return [artifact for artifact in self.artifacts.values() if artifact.manifest]
 
-    @property
-    def last_checkpoint(self) -> Artifact | None:
-        """The latest checkpoint there is."""
-        present = [self.artifacts[key] for key in CHECKPOINTS if self.artifacts[key].manifest]
-        return present[-1] if present else None
-
 
 def collect(run_folder: Path, token_folders: Sequence[Path], sources: Sequence[Path] = ()) -> Run:
     """Read a run folder, the token folders it was trained on, and what its text and conversations were made of.

@@ -11,12 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from nanochat.evaluate.scores import HEADLINES
 from nanochat.report.collect import CHECKPOINTS, Run
 from nanochat.report.numbers import MISSING, change, count, fraction, items_of, number, with_error
 from nanochat.report.scores import (
-    HEADLINES,
     Score,
-    core_scores,
     part_of,
     right_shares,
     stage_scores,
@@ -30,7 +29,7 @@ _MOST_GROUPS = 12  # groups of a task without categories that still make a small
 
 def _rows(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
     names = list(dict.fromkeys(name for column in scores.values() for name in column))
-    first = [name for name, _ in HEADLINES.values()]
+    first = list(HEADLINES.values())
     return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
 
 
@@ -219,7 +218,7 @@ def core_table(run: Run) -> str:
             "Centred (official)": fraction(score.centered),
             "Items": items_of(score.items, score.available),
         }
-        for score in core_scores(run).values()
+        for score in task_scores(run.artifacts["base_eval"]).values()
     ]
     return markdown(rows, ("Task",))
 
@@ -228,7 +227,7 @@ def capped(run: Run) -> list[str]:
     """Evaluations that asked fewer items than there are, as sentences."""
     notes = []
     for stage in CHECKPOINTS:
-        scores = core_scores(run) if stage == "base" else task_scores(run.artifacts[f"{stage}_eval"])
+        scores = task_scores(run.artifacts[f"{stage}_eval"])
         parts = [f"{score.task} {score.part}" for score in scores.values() if score.part]
         if parts:
             whole = f"{count(len(parts))} of {count(len(scores))} tasks asked fewer items than there are"

@@ -1,6 +1,5 @@
-"""Scores of the evaluations as they were recorded, with their errors and over what they are."""
+"""Scores of the evaluations as scores.json has them, with their errors and over what they are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +8,10 @@ from typing import Any
 import pandas as pd
 
 from nanochat.config import load_catalogue
-from nanochat.evaluate.core_tasks import core_extent
-from nanochat.evaluate.scores import binomial_error, extent
+from nanochat.evaluate.scores import HEADLINES
 from nanochat.report.collect import CHECKPOINTS, Artifact, Run
 from nanochat.report.numbers import count, fraction, number, with_error
 
-# Aggregates of scores.json → (row of the table, spelling variants).
-HEADLINES = {
-    "core": ("CORE", ("core", "CORE")),
-    "chat_core": ("ChatCORE", ("chat_core", "chatcore", "ChatCORE")),
-    "chat_score": ("chat score", ("chat_score",)),
-}
 MEAN = "mean, centred"
 """Metric of a mean over tasks."""
 
@@ -66,33 +58,20 @@ def part_of(items: Any, available: Any) -> str:
     return f"{count(used)} of {count(whole)}" if used is not None and whole is not None and used < whole else ""
 
 
-def _first(record: Mapping[str, Any], *names: str) -> float | None:
-    return next((known for name in names if (known := number(record.get(name))) is not None), None)
+def left_out_of(mean: Mapping[str, Any]) -> str:
+    """In what a mean over tasks, as scores.json has it, falls short of all items of all tasks."""
+    return str(mean.get("extent", "over which items is not recorded"))
 
 
 def _score(record: Mapping[str, Any]) -> Score:
-    value = _first(record, "value", "accuracy", "acc")
-    items = _first(record, "items", "n")
-    stderr = _first(record, "stderr", "standard_error")
-    chance = _first(record, "chance", "true_chance")
-    above = _first(record, "above_chance", "accuracy_minus_chance", "above_true_chance")
-    if above is None and value is not None and chance is not None:
-        above = value - chance
-    if stderr is None and value is not None and items and 0 <= value <= 1:
-        stderr = binomial_error(value, int(items))  # a share of right answers is all that these tasks score
-    metric, available = record.get("metric"), _first(record, "available")
+    metric = record.get("metric")
+    names = ("value", "stderr", "items", "available", "chance", "centered", "above_chance")
     return Score(
-        task=str(record.get("task", record.get("name", record.get("label", "?")))),
-        value=value,
-        stderr=stderr,
-        items=items,
-        available=available,
-        chance=chance,
-        centered=_first(record, "centered", "centred"),
-        above_chance=above,
+        task=str(record.get("task", "?")),
         metric=metric if isinstance(metric, str) else None,
-        part=part_of(items, available),
+        part=part_of(record.get("items"), record.get("available")),
         record=record,
+        **{name: number(record.get(name)) for name in names},
     )
 
 
@@ -101,76 +80,34 @@ def task_scores(artifact: Artifact) -> dict[str, Score]:
     return {score.task: score for score in map(_score, artifact.scores)}
 
 
-def core_scores(run: Run) -> dict[str, Score]:
-    """CORE task → score, from the manifest's metrics completed by scores.json."""
-    core = run.artifacts["base_eval"].metrics.get("core")
-    tasks = core.get("tasks") if isinstance(core, dict) else None
-    if isinstance(tasks, dict):
-        tasks = [
-            {"task": name, **(entry if isinstance(entry, dict) else {"value": entry})} for name, entry in tasks.items()
-        ]
-    records = {_score(entry).task: dict(entry) for entry in tasks or () if isinstance(entry, dict)}
-    for entry in run.artifacts["base_eval"].scores:
-        records[_score(entry).task] = records.get(_score(entry).task, {}) | entry
-    return {task: _score(record) for task, record in records.items()}
-
-
-def _centred_error(score: Score) -> float | None:
-    """Standard error on the centred scale; the scale is 1 / (1 − the baseline that the centred value was made with)."""
-    if score.stderr is None or score.value is None or score.centered is None:
-        return None
-    if score.value == 1:
-        return 0.0 if score.stderr == 0 else None
-    return score.stderr * (1 - score.centered) / (1 - score.value)
-
-
-def _part_of_mean(key: str, parts: list[Score]) -> str:
-    """What a mean over tasks leaves out."""
-    known = {p.task: (p.items, p.items if p.available is None else p.available) for p in parts if p.items is not None}
-    return core_extent(known) if key == "core" and known else extent(list(known.values()))
-
-
-def _mean_score(key: str, name: str, value: float, recorded_error: float | None, parts: list[Score]) -> Score:
-    """An aggregate of centred task scores, with the error of their mean where it was not recorded."""
-    errors = [_centred_error(part) for part in parts]
-    stderr = recorded_error
-    if stderr is None and parts and all(error is not None for error in errors):
-        stderr = math.sqrt(sum(error**2 for error in errors if error is not None)) / len(parts)
+def _mean_score(name: str, record: Mapping[str, Any], parts: Sequence[Score]) -> Score:
+    """An aggregate of centred task scores; `parts` are the tasks it is over."""
+    value = number(record.get("value"))
     used = [part.items for part in parts if part.items is not None]
     whole = [part.available for part in parts if part.available is not None]
     return Score(
         task=name,
         value=value,
-        stderr=stderr,
+        stderr=number(record.get("stderr")),
         items=sum(used) if used else None,
         available=sum(whole) if len(whole) == len(parts) and whole else None,
         chance=0.0,
         centered=value,
         above_chance=value,
         metric=MEAN,
-        part=_part_of_mean(key, parts),
+        part=left_out_of(record),
+        record=record,
     )
 
 
-def headlines(run: Run, stage: str) -> dict[str, Score]:
-    """Aggregates of a checkpoint's evaluation: CORE of the base model, ChatCORE or chat score of the chat models."""
-    artifact = run.artifacts[f"{stage}_eval"]
-    parts = list((core_scores(run) if stage == "base" else task_scores(artifact)).values())
-    found = {}
-    for key, (name, spellings) in HEADLINES.items():
-        for spelling in spellings:
-            entry = artifact.summary.get(spelling, artifact.metrics.get(spelling))
-            record = entry if isinstance(entry, dict) else {"value": entry}
-            value = _first(record, "value", "score")
-            if value is None:
-                continue
-            error = _first(record, "stderr")
-            if error is None:
-                error = _first(artifact.summary, f"{spelling}_stderr")
-            counted = [part for part in parts if _counts(key, part.task)]
-            found[name] = _mean_score(key, name, value, error, counted)
-            break
-    return found
+def headlines(artifact: Artifact) -> dict[str, Score]:
+    """Aggregates of an evaluation: CORE of the base model, ChatCORE or chat score of the chat models."""
+    parts = task_scores(artifact).values()
+    return {
+        name: _mean_score(name, record, [part for part in parts if _counts(key, part.task)])
+        for key, name in HEADLINES.items()
+        if isinstance(record := artifact.summary.get(key), dict) and number(record.get("value")) is not None
+    }
 
 
 def _counts(headline: str, task: str) -> bool:
@@ -184,8 +121,9 @@ def stage_scores(run: Run) -> dict[str, dict[str, Score]]:
     chat_tasks = {task for stage in CHECKPOINTS[1:] for task in task_scores(run.artifacts[f"{stage}_eval"])}
     scores = {}
     for stage in CHECKPOINTS:
-        tasks = task_scores(run.artifacts[f"{stage}_eval"])
-        scores[stage] = headlines(run, stage) | {name: tasks[name] for name in tasks if name in chat_tasks}
+        evaluation = run.artifacts[f"{stage}_eval"]
+        tasks = task_scores(evaluation)
+        scores[stage] = headlines(evaluation) | {name: tasks[name] for name in tasks if name in chat_tasks}
     return scores
 
 

@@ -8,7 +8,7 @@ from nanochat.report.collect import CHECKPOINTS, Artifact, Run
 from nanochat.report.data import in_words, left_out
 from nanochat.report.numbers import count, duration, flops, fraction, number, scaled, size
 from nanochat.report.score_tables import absent_stages, capped
-from nanochat.report.scores import core_scores, headlines, task_scores
+from nanochat.report.scores import headlines, task_scores
 from nanochat.report.tables import first_value, last_value, markdown, stage_seconds
 
 _NAMES = {"mid": "midtraining", "sft": "supervised fine-tuning", "rl": "reinforcement learning"}
@@ -128,10 +128,10 @@ def _named(part: str) -> str:
 
 
 def _score_sentence(run: Run) -> str:
-    found = [("base", headlines(run, "base"))]
+    found = [("base", headlines(run.artifacts["base_eval"]))]
     chat = [stage for stage in CHECKPOINTS[1:] if run.artifacts[f"{stage}_eval"].manifest]
     if chat:
-        found.append((chat[-1], headlines(run, chat[-1])))
+        found.append((chat[-1], headlines(run.artifacts[f"{chat[-1]}_eval"])))
     parts = [
         f"{name if name[0].isupper() else 'the ' + name} {_AFTER[stage]}{_named(score.part)} is **{score.figure}**"
         for stage, column in found
@@ -157,7 +157,7 @@ def omissions(run: Run) -> list[str]:
         reasons = left_out(manifest for _, manifest in made)
         if reasons is None or any(reasons.values()):
             notes.append(f"Documents left out of the {what}: {in_words(reasons)}; see Data.")
-    if run.artifacts["base_eval"].manifest and not core_scores(run):
+    if run.artifacts["base_eval"].manifest and not run.artifacts["base_eval"].scores:
         notes.append("CORE: no tasks were evaluated.")
     for stage in CHECKPOINTS[1:]:
         evaluation = run.artifacts[f"{stage}_eval"]

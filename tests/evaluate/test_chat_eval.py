@@ -269,24 +269,6 @@ def test_what_judging_raises_ends_the_evaluation(inputs, tmp_path, monkeypatch):
     assert not (tmp_path / "sft").exists()
 
 
-def test_time_is_shared_out_by_tokens_and_told_now_and_then(tmp_path, caplog):
-    now = [100.0]
-    taken = Recorder(ItemLog(tmp_path, 0), ranks=2, clock=lambda: now[0])
-    taken.expect(40)
-    with caplog.at_level(logging.INFO):
-        for item in range(20):
-            now[0] += 0.3
-            taken.add([("a" if item % 4 else "b", {"item": item}, 30 if item % 4 else 10)])
-        taken.flush()
-    kept = ItemLog(tmp_path, 0).finished()
-    seconds = {task: sum(record["seconds"] for record in items.values()) for task, items in kept.items()}
-    assert sum(seconds.values()) == pytest.approx(20 * 0.3 / 2)
-    assert seconds["a"] == pytest.approx(9 * seconds["b"])
-    assert taken.records == {task: list(items.values()) for task, items in kept.items()}
-    [line] = caplog.messages
-    assert line == "17 of 40 items of this rank, 3.3 items/s, 7 s left"
-
-
 def test_a_score_is_logged_with_what_it_leaves_out(inputs, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         evaluate(inputs, tmp_path / "sft", *TASKS)

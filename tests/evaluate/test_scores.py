@@ -59,8 +59,10 @@ def test_files(tmp_path):
     write_scores(tmp_path, [scored(1, 1)], {"chat_score": {"value": 0.5}})
     content = json.loads((tmp_path / "scores.json").read_text())
     assert content["scores"][0]["task"] == "t" and content["summary"]["chat_score"]["value"] == 0.5
-    write_records(tmp_path, {"a": [{"item": 0, "correct": True}], "b": [{"item": 0, "correct": False, "x": "y"}]})
+    records = {"a": [{"item": 0, "correct": True, "seconds": 1.5}], "b": [{"item": 0, "correct": False, "x": "y"}]}
+    write_records(tmp_path, records)
     rows = pq.read_table(tmp_path / "records.parquet").to_pylist()
+    assert all(row.keys() == {"task", "item", "correct", "x"} for row in rows)
     assert [row["task"] for row in rows] == ["a", "b"] and rows[0]["x"] is None and rows[1]["x"] == "y"
 
 

@@ -11,6 +11,8 @@ from nanochat.artifact import Workspace
 from nanochat.config import Settings, parse_pairs
 from nanochat.config.stages import EmptyStage
 from nanochat.data.tokenizer import Tokenizer
+from nanochat.evaluate.core_tasks import core_extent
+from nanochat.evaluate.scores import Score, extent, mean_summary, write_scores
 from nanochat.export.export import run
 from nanochat.model.checkpoint import save_model
 from nanochat.model.gpt import GPT
@@ -46,12 +48,13 @@ def checkpoint(path: Path, stage: str, model: GPT, tokenizer: Tokenizer, view: S
 
 
 def evaluation(path: Path, stage: str, model: Path, items: int = 200) -> None:
-    score = {"task": "gsm8k", "metric": "generate", "value": 0.125, "stderr": 0.0234, "chance": 0.0}
-    headline = {"base_eval": "core", "chat_eval": "chat_core"}[stage]
-    summary = {headline: {"value": 0.125, "stderr": 0.0234, "tasks": 1}}
+    score = Score("gsm8k", "generate", 0.125, 0.0234, items, 1319, chance=0.0, centered=0.125, seconds=1.0)
+    if stage == "base_eval":
+        headline, left_out = "core", core_extent({"gsm8k": (items, 1319)})
+    else:
+        headline, left_out = "chat_core", extent([(items, 1319)])
     with Workspace(path, stage, EmptyStage(), {"model": model}) as workspace:
-        scores = {"scores": [score | {"items": items, "available": 1319}], "summary": summary}
-        (workspace.final / "scores.json").write_text(json.dumps(scores))
+        write_scores(workspace.final, [score], {headline: mean_summary([score], left_out)})
         workspace.finish()
 
 

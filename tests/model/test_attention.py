@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from nanochat.model.attention import attend, training_masks, tree_masks
 from nanochat.model.flex_attention import block_masks
-from nanochat.model.gpt import GPT, GPTConfig
+from nanochat.model.gpt import GPT
 from nanochat.model.layout import TreeLayout
 from nanochat.model.tiled_attention import Tiles, plan_tiles, plan_tree_tiles
+from tests.model.fixtures import make_model
 
 CPU = torch.device("cpu")
 
@@ -223,25 +224,11 @@ def test_block_masks_hold_exactly_what_may_be_seen(blocks, window, cuts, packed)
 
 
 def small(arch: str = "modern") -> GPT:
-    model = GPT(
-        GPTConfig(
-            arch=arch,
-            depth=3,
-            width=64,
-            heads=2,
-            kv_heads=1,
-            head_dim=32,
-            vocab_size=61,
-            sequence_length=256,
-            window_pattern="SL" if arch == "modern" else "L",
-        )
+    """With room for the documents of these tests."""
+    windows = "SL" if arch == "modern" else "L"
+    return make_model(
+        arch, depth=3, width=64, heads=2, kv_heads=1, head_dim=32, sequence_length=256, window_pattern=windows
     )
-    model.init_weights(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(0, 0.05)
-    return model
 
 
 def gradients(model: GPT, segments: torch.Tensor | None) -> dict[str, torch.Tensor]:

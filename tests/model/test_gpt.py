@@ -4,33 +4,12 @@ import torch.nn.functional as F
 
 from nanochat.model import loss as loss_module
 from nanochat.model.attention import training_masks
-from nanochat.model.gpt import GPT, GPTConfig
+from nanochat.model.gpt import GPT
 from nanochat.model.pointwise import rotate
 from nanochat.model.scaling import count_parameters
+from tests.model.fixtures import make_model
 
 ARCHS = ("classic", "modern")
-
-
-def make(arch: str, seed: int = 0, **changes) -> GPT:
-    """A small model whose every part does something: weights that start at zero are filled too."""
-    shape = dict(
-        arch=arch,
-        depth=4,
-        width=48,
-        heads=4,
-        kv_heads=2,
-        head_dim=12,
-        vocab_size=61,
-        sequence_length=32,
-        window_pattern="SSSL" if arch == "modern" else "L",
-    )
-    model = GPT(GPTConfig(**(shape | changes)))
-    model.init_weights(seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
 
 
 def tokens(rows: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -39,7 +18,7 @@ def tokens(rows: int, length: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_parameters_are_counted_and_grouped_once(arch):
-    model = make(arch)
+    model = make_model(arch)
     grouped = [name for group in model.parameter_groups() for name, _ in group.parameters]
     assert sorted(grouped) == sorted(name for name, _ in model.named_parameters())
     assert sum(p.numel() for p in model.parameters()) == count_parameters(model.config)["total"]
@@ -49,7 +28,7 @@ def test_parameters_are_counted_and_grouped_once(arch):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_no_position_sees_the_future(arch):
-    model, x = make(arch), tokens(1, 32)
+    model, x = make_model(arch), tokens(1, 32)
     y = x.clone()
     y[0, 20:] = (y[0, 20:] + 1) % 61
     before, after = model(x), model(y)
@@ -59,7 +38,7 @@ def test_no_position_sees_the_future(arch):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_documents_in_a_row_do_not_see_each_other(arch):
-    model = make(arch)
+    model = make_model(arch)
     parts = [tokens(1, length, seed) for seed, length in enumerate((11, 1, 20))]
     row = torch.cat(parts, dim=1)
     segments = torch.cat([torch.full_like(part, number) for number, part in enumerate(parts)], dim=1)
@@ -73,7 +52,7 @@ def test_documents_in_a_row_do_not_see_each_other(arch):
 
 def test_a_row_longer_than_the_context_is_an_error():
     with pytest.raises(ValueError, match="context"):
-        make("classic")(tokens(1, 33))
+        make_model("classic")(tokens(1, 33))
 
 
 def test_windows_hide_what_lies_further_back():
@@ -85,8 +64,8 @@ def test_windows_hide_what_lies_further_back():
                 seen = 0 <= i - j < window and (i < 5) == (j < 5)
                 assert (mask[0, 0, i, j] == 0) == seen
     assert training_masks((10,), 10, None, torch.device("cpu"), torch.float32, "dense") == {10: None}
-    assert make("modern").config.windows == (8, 8, 8, 32)
-    assert make("modern", depth=3).config.windows == (8, 8, 32)
+    assert make_model("modern").config.windows == (8, 8, 8, 32)
+    assert make_model("modern", depth=3).config.windows == (8, 8, 32)
 
 
 def test_rotation_is_the_one_of_transformers_nanochat():
@@ -102,7 +81,7 @@ def test_rotation_is_the_one_of_transformers_nanochat():
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_new_model_knows_nothing(arch):
-    model = GPT(make(arch).config)
+    model = GPT(make_model(arch).config)
     model.init_weights(3)
     x = tokens(2, 32)
     losses = model.token_losses(x[:, :-1], x[:, 1:])
@@ -120,7 +99,7 @@ def naive_losses(model: GPT, x: torch.Tensor, y: torch.Tensor, segments: torch.T
 @pytest.mark.parametrize("rows_per_chunk", [1, 7, 1000])
 def test_chunked_losses_and_gradients_equal_the_plain_ones(monkeypatch, rows_per_chunk):
     monkeypatch.setattr(loss_module, "_chunk", lambda vocab_size, device: rows_per_chunk)
-    model = make("modern")
+    model = make_model("modern")
     x, y = tokens(2, 16), tokens(2, 16, seed=5)
     y[0, 3:6] = -1
     segments = (torch.arange(16) // 6).expand(2, -1)
@@ -147,7 +126,7 @@ def test_chunked_losses_and_gradients_equal_the_plain_ones(monkeypatch, rows_per
 
 
 def test_bfloat16_compute_keeps_float32_weights():
-    model = make("modern")
+    model = make_model("modern")
     x = tokens(2, 16)
     exact = model(x)
     model.dtype = torch.bfloat16

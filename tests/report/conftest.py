@@ -13,6 +13,8 @@ import pytest
 
 from nanochat.artifact import Manifest, Workspace
 from nanochat.config import STAGES
+from nanochat.evaluate.core_tasks import core_extent
+from nanochat.evaluate.scores import Score, extent, mean_summary, score_records, write_scores
 from nanochat.metrics import Metrics
 
 HARDWARE = {
@@ -37,19 +39,9 @@ SHAPE = {
 TOKENIZER_JSON = '{"model": "the tokenizer of the run"}'
 
 
-def score(task: str, right: int, items: int, available: int, chance: float, metric: str = "generate") -> dict[str, Any]:
-    value = right / items
-    return {
-        "task": task,
-        "metric": metric,
-        "value": value,
-        "stderr": math.sqrt(value * (1 - value) / items),
-        "items": items,
-        "available": available,
-        "chance": chance,
-        "centered": (value - chance) / (1 - chance),
-        "seconds": 2.5,
-    }
+def score(task: str, right: int, items: int, available: int, chance: float, metric: str = "generate") -> Score:
+    records = [{"item": item, "correct": item < right} for item in range(items)]
+    return score_records(task, metric, records, available=available, chance=chance, seconds=2.5)
 
 
 @dataclass
@@ -145,29 +137,13 @@ class RunFolder:
         )
 
     def base_eval(self) -> Manifest:
-        tasks = {
-            "world_choice": {
-                "accuracy": 0.62,
-                "stderr": 0.034,
-                "centered": 0.4933,
-                "chance": 0.25,
-                "items": 200,
-                "available": 480,
-            },
-            "world_cloze": {
-                "accuracy": 0.41,
-                "stderr": 0.035,
-                "centered": 0.41,
-                "chance": 0.0,
-                "items": 200,
-                "available": 200,
-            },
-        }
-        metrics = {
-            "bpb": {"train": 0.431, "val": 0.452, "val_own": 0.811, "unigram": 1.913},
-            "core": {"score": 0.4517, "tasks": tasks},
-        }
-        files = {"scores.json": json.dumps({"scores": [], "summary": {"core": 0.4517}})}
+        scores = [
+            score("world_choice", 124, 200, 480, 0.25, "multiple_choice"),
+            score("world_cloze", 82, 200, 200, 0.0, "language_modeling"),
+        ]
+        core = mean_summary(scores, core_extent({one.task: (one.items, one.available) for one in scores}))
+        metrics = {"bpb": {"train": 0.431, "val": 0.452, "val_own": 0.811, "unigram": 1.913}}
+        files = {"scores.json": json.dumps({"scores": [one.row() for one in scores], "summary": {"core": core}})}
         inputs = {"model": self.folder / "base"}
         return self.write("eval/base", "base_eval", files, inputs, wall_seconds=21.0, metrics=metrics)
 
@@ -228,19 +204,18 @@ class RunFolder:
             score("word_problems", right, 100, 300, 0.0),
             score("letter_counting", min(100, right + 30), 100, 100, 0.0),
         ]
-        chat_score = sum(entry["centered"] for entry in scores) / len(scores)
-        files = {"scores.json": json.dumps({"scores": scores, "summary": {"chat_score": chat_score}})}
+        chat_score = mean_summary(scores, extent([(one.items, one.available) for one in scores]))
         records = pd.DataFrame(
             [
                 {
-                    "task": entry["task"],
+                    "task": one.task,
                     "item": i,
                     "prompt": "?",
                     "reply": "!",
                     "gold": "!",
-                    "correct": i < round(entry["value"] * 100),
+                    "correct": i < round(one.value * 100),
                 }
-                for entry in scores
+                for one in scores
                 for i in range(100)
             ]
         )
@@ -248,8 +223,7 @@ class RunFolder:
         out = self.folder / "eval" / stage
         view = STAGES["chat_eval"].model_validate({})
         with Workspace(out, "chat_eval", view, {"model": self.folder / stage}) as workspace:
-            for name, text in files.items():
-                (workspace.final / name).write_text(text)
+            write_scores(workspace.final, scores, {"chat_score": chat_score})
             (self.root / "records.parquet").rename(workspace.final / "records.parquet")
             return workspace.finish(hardware=HARDWARE, wall_seconds=19.5)
 

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from nanochat.artifact import Workspace, read_manifest
+from nanochat.artifact import Workspace
 from nanochat.config import STAGES
-from nanochat.evaluate.core_tasks import CORE_TASKS
-from nanochat.evaluate.scores import mean_centred, score_records, write_records, write_scores
+from nanochat.evaluate.core_tasks import CORE_TASKS, core_extent
+from nanochat.evaluate.scores import extent, mean_summary, score_records, write_records, write_scores
 from nanochat.report import score_tables, summary
 from nanochat.report.collect import collect
 from nanochat.report.scores import headlines, stage_scores
@@ -40,8 +40,8 @@ def chat_evaluation(folder, stage, asked, right, samples=1, isolation=None):
     ]  # fmt: skip
     view = STAGES["chat_eval"].model_validate({"chat_eval": {"tasks": {task: {} for task in records}}})
     with Workspace(folder.folder / "eval" / stage, "chat_eval", view, {"model": folder.folder / stage}) as workspace:
-        value, error = mean_centred(scores)
-        write_scores(workspace.final, scores, {"chat_score": {"value": value, "stderr": error, "tasks": 3}})
+        left_out = extent([(score.items, score.available) for score in scores])
+        write_scores(workspace.final, scores, {"chat_score": mean_summary(scores, left_out)})
         write_records(workspace.final, records)
         workspace.finish(wall_seconds=1.0)
 
@@ -52,13 +52,13 @@ def core_evaluation(folder, tasks, asked=20, available=100):
         score_records(task, "multiple_choice", found, available=available, chance=0.25, seconds=1.0)
         for task, found in records.items()
     ]
-    value, error = mean_centred(scores)
+    left_out = core_extent({score.task: (score.items, score.available) for score in scores})
     with Workspace(
         folder.folder / "eval" / "base", "base_eval", STAGES["base_eval"](), {"model": folder.folder / "base"}
     ) as workspace:
-        write_scores(workspace.final, scores, {"core": {"value": value, "stderr": error, "tasks": len(scores)}})
+        write_scores(workspace.final, scores, {"core": mean_summary(scores, left_out)})
         write_records(workspace.final, records)
-        workspace.finish(wall_seconds=1.0, metrics={"core": {"score": value, "stderr": error}})
+        workspace.finish(wall_seconds=1.0)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_whole_evaluation_has_no_brackets(run_folder):
 def test_tasks_that_are_not_cores_are_not_called_so(run_folder):
     run_folder.until_sft()
     core_evaluation(run_folder, ["world_choice", "world_cloze"], asked=100)
-    assert headlines(collect(run_folder.folder, []), "base")["CORE"].part == "2 tasks, none of CORE's 22"
+    assert headlines(collect(run_folder.folder, []).artifacts["base_eval"])["CORE"].part == "2 tasks, none of CORE's 22"
 
 
 def test_stages_that_leave_out_different_things_say_it_in_their_cells(run):
@@ -152,12 +152,14 @@ def test_settings_of_tasks_are_told_only_where_they_were_chosen(run):
     assert "samples" not in text and "top_p" not in text
 
 
-def test_scores_of_older_evaluations_are_still_read(run_folder):
-    run_folder.everything()
-    scores = stage_scores(collect(run_folder.folder, []))
-    assert scores["sft"]["word_problems"].text == "0.520 ± 0.050 (100 of 300)"
-    assert read_manifest(run_folder.folder / "eval" / "sft").stage == "chat_eval"
-    assert json.loads((run_folder.folder / "eval/sft/scores.json").read_text())["scores"][0].get("subset") is None
+def test_a_mean_that_does_not_say_what_it_is_over(run):
+    place = run.folder / "eval/sft/scores.json"
+    content = json.loads(place.read_text())
+    del content["summary"]["chat_score"]["extent"]
+    place.write_text(json.dumps(content))
+    scores = stage_scores(collect(run.folder, []))
+    assert scores["sft"]["chat score"].part == "over which items is not recorded"
+    assert scores["sft"]["gsm8k"].part == "30 of 40"
 
 
 def test_two_stages_that_are_always_wrong_are_not_known_to_be_alike(run_folder):

@@ -13,7 +13,9 @@ def test_export_of_the_best_stage(workflow, tiny_run):
     assert "# smoke-rl" in card and "Checkpoint `base`" in card and "Checkpoint `rl`" in card
     assert workflow.planned("export") == {}
     changed = ("--config", "export={dtype: bfloat16, stage: rl}")
-    assert workflow.planned("export", *changed) == {"export": 1}
+    assert workflow.planned("export", *changed) == {"export": 1, "export_stage": 1}
+    # The stage is a target's, not the rule's: any of them can be asked for by its folder.
+    assert workflow.planned("results/smoke/export/base") == {"export_stage": 1}
 
 
 @pytest.mark.parametrize("arguments", [("--config", "export={stage: best}")])
