@@ -2,12 +2,12 @@
 
 from nanochat.config.base import Settings
 from nanochat.config.catalogue import Catalogue, Corpus, TaskEntry, load_catalogue
+from nanochat.config.chat import SECRETS, ChatSettings
 from nanochat.config.comparison import Comparison, Side
 from nanochat.config.data import CorpusShare, DataSettings, TokenizerSettings, WorldSettings
 from nanochat.config.evaluation import (
     BaseEvalSettings,
     ChatEvalSettings,
-    ChatSettings,
     ChatTaskSettings,
     CompareSettings,
     ExecutionSettings,
@@ -35,6 +35,7 @@ from nanochat.config.training import (
 __all__ = [
     "OWN",
     "PERSONA",
+    "SECRETS",
     "STAGES",
     "BaseEvalSettings",
     "BaseSettings",

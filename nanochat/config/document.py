@@ -1,5 +1,6 @@
 """docs/config.md, rendered from the settings classes: python -m nanochat.config.document > docs/config.md."""
 
+import inspect
 import sys
 import types
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,7 +18,8 @@ A configuration file holds what it chooses and nothing else: see `config/tiny.ya
 `config/h100x8.yaml`. On the command line: `snakemake --config depth=6`, or nested, `--config 'sft={matrix_lr: 0.03}'`.
 `null` as a default means that the depth dial decides (`nanochat/model/scaling.py`).
 
-Keys of `chat`, `wandb` and `execution` say how things are done; changing them never reruns a stage.
+Keys of `wandb`, `execution` and, but for the sampling that an export names, `chat` say how things are done; changing
+them never reruns a stage.
 """
 
 
@@ -52,7 +54,7 @@ def _default(field: FieldInfo) -> str:
         return str(value).lower()
     if isinstance(value, int) and value >= 10_000:
         return f"{value:_}"
-    return "empty" if value in ((), {}) else str(value)
+    return "empty" if value in ((), {}, "") else str(value)
 
 
 def _section(name: str, settings: type[Settings]) -> list[str]:
@@ -68,7 +70,7 @@ def _section(name: str, settings: type[Settings]) -> list[str]:
             nested += _section(f"{name}.{key}.<name>", inner)
         else:
             nested += _section(f"{name}.{key}".lstrip("."), inner)
-    title = f"## {name}\n\n{(settings.__doc__ or '').strip()}" if name else "## Top level"
+    title = f"## {name}\n\n{inspect.cleandoc(settings.__doc__ or '')}" if name else "## Top level"
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
     return [title, "\n".join(table), *nested]
 

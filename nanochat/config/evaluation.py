@@ -95,25 +95,6 @@ class ReportSettings(Settings):
     """Heading of report.md."""
 
 
-class ChatSettings(Settings):
-    """The chat window and terminal chat; nothing here triggers a rerun."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; anything else than localhost is reachable from outside."""
-    port: int = Field(default=7860, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
-    password: str | None = None
-    """Asked of every visitor (user name `nanochat`) where set."""
-    stage: Literal["auto", "base", "mid", "sft", "rl"] = "auto"
-    """Checkpoint to chat with; `auto` takes the last stage of the run."""
-    temperature: float = Field(default=0.8, ge=0, le=2)
-    """Initial sampling temperature."""
-    top_k: int | None = Field(default=50, ge=1)
-    """Initial top-k; none samples from all tokens."""
-    max_new_tokens: int = Field(default=256, ge=1)
-    """Initial length limit of an answer."""
-
-
 class WandbSettings(Settings):
     """Weights & Biases; nothing here triggers a rerun, metrics.jsonl is always written."""
 

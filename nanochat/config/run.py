@@ -10,11 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from nanochat.config.base import Settings
 from nanochat.config.catalogue import load_catalogue
+from nanochat.config.chat import ChatSettings
 from nanochat.config.data import DataSettings, TokenizerSettings, WorldSettings
 from nanochat.config.evaluation import (
     BaseEvalSettings,
     ChatEvalSettings,
-    ChatSettings,
     CompareSettings,
     ExecutionSettings,
     ReportSettings,
