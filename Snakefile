@@ -3,7 +3,9 @@
     snakemake                                          everything, on this machine, with config/tiny.yaml
     snakemake -n                                       what is left to do, and why
     snakemake --profile profiles/dgx-spark report.md   the same DAG on real data, one GPU
-    snakemake chat_ui                                  chat with the best stage there is
+    snakemake chat_ui                                  chat with the best stage there is, in the browser
+    snakemake chat_cli                                 the same in the terminal
+    snakemake serve                                    the same for programs: an OpenAI-compatible API
 
 results/<run>/ holds a run's artifacts, data/<source>/ what runs share. See docs/architecture.md.
 """
@@ -18,6 +20,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/deliver.smk"
+include: "rules/chat.smk"
 include: "rules/export.smk"
 include: "rules/compare.smk"
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 from nanochat.config import (
     OWN,
     PERSONA,
+    SECRETS,
     Layout,
     load_config,
     merge,
@@ -35,7 +36,7 @@ try:
     plan = base_plan(cfg.depth, cfg.model, cfg.base, cfg.tokenizer.vocab_size)
     layout = Layout(cfg, plan.tokens)
     # A job of a running workflow has been checked, and who only wants to chat needs no data.
-    chats = {"chat_ui", "chat_cli", "clean"} & set(sys.argv)
+    chats = {"chat_ui", "chat_cli", "serve", "clean"} & set(sys.argv)
     check(layout, files=workflow.is_main_process and not chats)
 except ConfigError as error:
     print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Deliver.
 INPUTS   every artifact of the run
-OUTPUTS  results/<run>/report.md and figures/, report.md at the root; chat_ui and chat_cli run in the foreground
+OUTPUTS  results/<run>/report.md and figures/, report.md at the root
 RERUN    the report is a pure function of the artifacts
 """
 
@@ -23,7 +23,7 @@ rule report:
         ENVIRONMENT
     resources:
         train_tokens=TRAIN_TOKENS,
-        config=cfg.model_dump_json(exclude_unset=True, exclude={"chat": {"password"}}),
+        config=cfg.model_dump_json(exclude_unset=True, exclude={"chat": set(SECRETS)}),
     params:
         *settings("report"),
     message:
@@ -51,49 +51,6 @@ rule publish:
         f"report.md is the report of {layout.run}"
     shell:
         "python -m workflow_scripts.publish {input:q} --out {output:q} 2>&1 | tee -i {log:q}"
-
-
-# A chat takes the best stage there is, and asks for the whole chain only where there is none yet.
-CHAT_NEEDS = [] if layout.newest_checkpoint else layout.checkpoint(cfg.chat_stages[-1])
-CHAT = cfg.chat.model_dump_json()
-
-
-rule chat_ui:
-    """A chat window in the browser; ends with Ctrl-C."""
-    input:
-        CHAT_NEEDS,
-    log:
-        f"{layout.run}/logs/chat_ui.log",
-    localrule: True
-    handover: True
-    conda:
-        ENVIRONMENT
-    params:
-        run=run_folder,
-        chat=CHAT,
-    message:
-        "Starting the chat window; Ctrl-C ends it"
-    shell:
-        "exec python -m workflow_scripts.chat_ui --run {params.run:q} --chat {params.chat:q} --log {log:q}"
-
-
-rule chat_cli:
-    """A chat in the terminal."""
-    input:
-        CHAT_NEEDS,
-    log:
-        f"{layout.run}/logs/chat_cli.log",
-    localrule: True
-    handover: True
-    conda:
-        ENVIRONMENT
-    params:
-        run=run_folder,
-        chat=CHAT,
-    message:
-        "Starting the terminal chat; /help lists its commands"
-    shell:
-        "exec python -m workflow_scripts.chat_cli --run {params.run:q} --chat {params.chat:q} --log {log:q}"
 
 
 rule clean:

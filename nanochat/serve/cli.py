@@ -1,10 +1,7 @@
-"""The terminal chat: streaming, commands, one-shot with a prompt, reads a pipe."""
+"""The terminal chat: streaming, commands, one answer to a prompt or to what a pipe holds."""
 
-import contextlib
 import secrets
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,187 +10,178 @@ from typing import TextIO
 from nanochat.config import ChatSettings
 from nanochat.errors import NanochatError
 from nanochat.infer.sampling import SamplingParams
-from nanochat.serve.display import as_lines, status
-from nanochat.serve.events import TextDelta, ToolCall
+from nanochat.serve.commands import obey, options
+from nanochat.serve.conversations import Store
+from nanochat.serve.display import as_lines
+from nanochat.serve.display import status as status_line
+from nanochat.serve.events import Done, Event, TextDelta, ToolCall
+from nanochat.serve.foreground import foreground, interruptible
+from nanochat.serve.keyboard import Keyboard, Read, read_message
 from nanochat.serve.registry import Registry
 from nanochat.serve.session import ChatSession
 
-HELP = """\
-/stage [base|mid|sft|rl]   which checkpoint answers
-/temperature [0..2]        0 is greedy
-/system [text]             system prompt; /system none removes it
-/seed [number]             fixed seed; /seed none takes a new one each time
-/retry                     another answer to the last message
-/undo                      forget the last message and its answer
-/clear                     new conversation
-/help                      this
-/quit                      end (as Ctrl-D); Ctrl-C stops an answer
-"""
+HISTORY = ".input_history"
+"""Beside the conversations: what was typed."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+_SEEN = {number: chr(0x2400 + number) for number in range(0x20) if chr(number) not in "\n\t"} | {0x7F: "\u2421"}
+# C1 controls are escape sequences of one character; the others turn the direction of all that follows.
+_SEEN |= {n: f"\\x{n:02x}" for n in range(0x80, 0xA0)}
+_SEEN |= {n: f"\\u{n:04x}" for n in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def visible(text: str) -> str:
+    """Text whose control characters are shown as signs, so that a terminal obeys none of them."""
+    return text.translate(_SEEN)
 
 
 @dataclass
 class Terminal:
-    """A chat over two text streams.
+    """A chat over text streams.
 
-    Args:
+    Attributes:
         session: the conversation.
-        source: where lines are typed.
-        target: where everything is written.
-        seed: of every reply; None draws a new one each time.
+        read: where messages come from.
+        out: where answers are written.
+        notes: where everything else is written.
+        seed: of every answer; None draws a new one each time.
+        color: whether notes may be dimmed.
     """
 
     session: ChatSession
-    source: TextIO
-    target: TextIO
+    read: Read
+    out: TextIO
+    notes: TextIO
     seed: int | None = None
+    color: bool = False
 
-    def answer(self, text: str, *, note: bool) -> None:
+    def converse(self) -> None:
+        """Take messages and commands until the end of input or /quit."""
+        self.note(f"Talking to {self.session.model}. /help lists the commands, Ctrl-D ends.")
+        while True:
+            try:
+                text, quoted = read_message(self.read)
+                if text.strip() == "/quit" and not quoted:
+                    return
+                if text.startswith("/") and not quoted:
+                    obey(self, text.strip())
+                elif text.strip():
+                    self.answer(text.strip())
+            except EOFError:
+                self.note("")
+                return
+            except KeyboardInterrupt:
+                self.note("\nCtrl-D ends the chat")
+            except NanochatError as error:
+                self.note(str(error))
+
+    def answer(self, text: str, *, status: bool = True) -> Done:
         """Send one message and write the answer as it comes; Ctrl-C stops it.
 
         Args:
             text: the message.
-            note: whether a line with speed and context use follows.
+            status: whether a note about speed and context follows.
         """
+        return self._write(text, status=status)
+
+    def answer_again(self) -> None:
+        """Another answer to the last message."""
+        self._write(None, status=True)
+
+    def note(self, text: str) -> None:
+        """Write something that is no answer."""
+        text = visible(text)
+        self.notes.write(f"\x1b[2m{text}\x1b[0m\n" if self.color and text.strip() else f"{text}\n")
+        self.notes.flush()
+
+    def _write(self, text: str | None, *, status: bool) -> Done:
+        session = self.session
         seed = secrets.randbelow(1 << 31) if self.seed is None else self.seed
-        self.session.params = replace(self.session.params, seed=seed)
-        with _interruptible() as cancel:
-            for event in self.session.send(text, cancel):
-                if isinstance(event, TextDelta):
-                    self._write(event.text)
-                elif isinstance(event, ToolCall):
-                    self._write(f"[{as_lines(event.expression, event.result)}]")
-                elif note:
-                    self._write(f"\n{self._dim(status(self.session.stage, event, seed))}")
-        self._write("\n")
+        session.params = replace(session.params, seed=seed)
+        with interruptible() as cancel:
+            events = session.retry(cancel) if text is None else session.send(text, cancel)
+            done = self._stream(events, seed, status=status)
+        return done
 
-    def converse(self) -> None:
-        """Read messages and commands until the end of input or /quit."""
-        self._write(f"Talking to {self.session.stage} of {self.session.registry.run}. /help lists the commands.\n")
-        while True:
-            line = self._ask()
-            if line is None or line == "/quit":
-                return
-            try:
-                if line.startswith("/"):
-                    self.command(line)
-                elif line:
-                    self.answer(line, note=True)
-            except NanochatError as error:
-                self._write(f"{error}\n")
+    def _stream(self, events: Iterator[Event], seed: int, *, status: bool) -> Done:
+        done: Done | None = None
+        for event in events:
+            if isinstance(event, Done):
+                done = event
+                self._say("\n")
+                if status or event.finish != "stop":
+                    self.note(status_line(self.session.model, event, seed))
+            elif isinstance(event, ToolCall):
+                self._say(f"[{as_lines(event.expression, event.result)}]")
+            elif isinstance(event, TextDelta):
+                self._say(event.text)
+        if done is None:
+            raise AssertionError("a reply ends with Done")
+        return done
 
-    def command(self, line: str) -> None:
-        """Do what a line that starts with a slash says.
-
-        Raises:
-            ArtifactError: for a stage without a checkpoint.
-        """
-        name, _, value = line[1:].partition(" ")
-        value = value.strip()
-        session = self.session
-        if name == "help":
-            self._write(HELP)
-        elif name == "stage":
-            if value:
-                session.stage = session.registry.get(value).stage
-            self._write(f"stage {session.stage} of {', '.join(session.registry.stages)}\n")
-        elif name == "temperature":
-            self._set_temperature(value)
-        elif name == "system":
-            if value:
-                session.system = "" if value == "none" else value
-            self._write(f"system prompt: {session.system or 'none'}\n")
-        elif name == "seed":
-            if value and value != "none" and not value.isdecimal():
-                self._write(f"seed {value!r}: expected a whole number or none\n")
-                return
-            if value:
-                self.seed = None if value == "none" else int(value)
-            self._write(f"seed {'new each time' if self.seed is None else self.seed}\n")
-        elif name == "retry" and session.turns:
-            self.answer(session.rewind(session.turns - 1), note=True)
-        elif name == "undo" and session.turns:
-            self._write(f"forgot: {session.rewind(session.turns - 1)}\n")
-        elif name in ("retry", "undo"):
-            self._write(f"/{name}: there is no message yet\n")
-        elif name == "clear":
-            session.messages = []
-            self._write("new conversation\n")
-        else:
-            self._write(f"/{name} is no command; /help lists them\n")
-
-    def _set_temperature(self, value: str) -> None:
-        session = self.session
-        if value:
-            try:
-                temperature = float(value)
-            except ValueError:
-                temperature = -1.0
-            if not 0 <= temperature <= 2:
-                self._write(f"temperature {value!r}: expected a number from 0 to 2\n")
-                return
-            session.params = replace(session.params, temperature=temperature)
-        self._write(f"temperature {session.params.temperature:g}\n")
-
-    def _ask(self) -> str | None:
-        """The next line without blanks around it; None at the end of input or at Ctrl-C."""
-        try:
-            if self.source is sys.stdin and self.target is sys.stdout:
-                return input("> ").strip()
-            self._write("> ")
-            line = self.source.readline()
-        except (EOFError, KeyboardInterrupt):
-            line = ""
-        if not line:
-            self._write("\n")
-        return line.strip() if line else None
-
-    def _write(self, text: str) -> None:
-        self.target.write(text)
-        self.target.flush()
-
-    def _dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self.target.isatty() else text
+    def _say(self, text: str) -> None:
+        self.out.write(visible(text))
+        self.out.flush()
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """A flag that Ctrl-C sets while inside, so that the model's work is never torn in the middle of a step."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def run(run_folder: Path, settings: ChatSettings, prompt: str | None) -> int:
+def run(
+    run_folder: Path,
+    settings: ChatSettings,
+    prompt: str | None,
+    *,
+    model: str = "auto",
+    seed: int | None = None,
+    color: bool = False,
+) -> int:
     """Chat in the terminal with the checkpoints below `run_folder`.
+
+    The answer to a prompt, or to what a pipe holds, is all that is written to standard output, and is not kept. A
+    conversation is kept beside those of the chat window.
 
     Args:
         run_folder: a run folder or a checkpoint directory.
-        settings: stage and sampling.
+        settings: sampling, system prompt, and where conversations are kept.
         prompt: answer this and return. None: answer what a pipe holds, or converse where a person types.
+        model: name or stage of the checkpoint that answers first; `auto` takes `settings.stage`.
+        seed: of every answer; None draws a new one each time.
+        color: whether what is no answer may be dimmed.
 
     Returns:
         The exit code.
 
     Raises:
         ArtifactError: if there is no checkpoint, or the chosen one is damaged.
+        UnknownModelError: if there is none of this name.
         ContextFullError: if a prompt does not fit the context.
     """
-    registry = Registry(run_folder)
-    params = SamplingParams(max_tokens=settings.max_new_tokens, temperature=settings.temperature, top_k=settings.top_k)
-    session = ChatSession(registry, registry.get(settings.stage).stage, params)
-    terminal = Terminal(session, sys.stdin, sys.stdout)
-    if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read().strip()
-    if prompt is None:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  # gives input() a history and line editing
+    person = prompt is None and sys.stdin.isatty()
+    if prompt is None and not person:
+        prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        return 0
+    registry = Registry(run_folder, settings=settings)
+    params = SamplingParams(
+        max_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+    )
+    store = Store(Path(settings.conversations)) if person else None
+    session = ChatSession.begin(registry, model, params, system=settings.system, store=store)
+    if prompt is not None:
+        terminal = Terminal(session, _no_line, sys.stdout, sys.stderr, seed)
+        done = terminal.answer(prompt.strip(), status=False)
+        return INTERRUPTED if done.finish == "cancelled" else 0
+    with foreground(sys.stdin.fileno()):
+        session.choose(session.model)  # loaded and verified before the first message
+        notes = sys.stdout if sys.stdout.isatty() else sys.stderr
+        terminal = Terminal(session, _no_line, sys.stdout, notes, seed, color)
+        history = Path(settings.conversations) / HISTORY
+        terminal.read = Keyboard(history, lambda beginning: options(terminal, beginning), notes)
         terminal.converse()
-    elif prompt.strip():
-        terminal.answer(prompt, note=False)
     return 0
+
+
+def _no_line(prompt: str) -> str:
+    raise EOFError

@@ -1,8 +1,8 @@
 """A run folder with two small models that learned a few conversations by heart in seconds."""
 
+import contextlib
 import dataclasses
 import threading
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,9 @@ from nanochat.data.conversation import render
 from nanochat.data.tokenizer import Tokenizer
 from nanochat.model.checkpoint import save_model
 from nanochat.model.gpt import GPT, GPTConfig
+from nanochat.serve.server import Server, build, listen, server_of
+from nanochat.serve.serving import Serving
+from nanochat.serve.telemetry import Telemetry
 
 SUM = "What is 12 + 30?"
 MARKUP = "Write HTML."
@@ -106,36 +109,49 @@ def chat_run(tmp_path_factory) -> Path:
 
 @dataclasses.dataclass
 class Served:
-    """A chat window being served in a thread."""
+    """A server in a thread: the API, and the window where it is wanted."""
 
     url: str
-    window: object
+    serving: Serving
+    server: Server
+    thread: threading.Thread
+
+    def stop(self) -> None:
+        """End the server, as Ctrl-C does."""
+        self.server.should_exit = True
+        self.thread.join(timeout=15)
+        assert not self.thread.is_alive()
 
 
 @pytest.fixture(scope="session")
-def served(chat_run):
-    """The real window on a free port."""
-    yield from serve_in_thread(chat_run, ChatSettings(port=0, temperature=0, max_new_tokens=CONTEXT))
+def served(chat_run, tmp_path_factory):
+    """The real window and API on a free port."""
+    folder = str(tmp_path_factory.mktemp("served") / "conversations")
+    settings = ChatSettings(port=0, temperature=0, max_new_tokens=CONTEXT, conversations=folder)
+    with serve_in_thread(chat_run, settings) as served:
+        yield served
 
 
-def serve_in_thread(run: Path, settings: ChatSettings):
-    """Serve the window of a run until the generator is closed."""
-    import uvicorn
+@contextlib.contextmanager
+def serve_in_thread(run: Path, settings: ChatSettings, *, window: bool = True, wrap=None):
+    """Serve a run on a free port until the end of the block, as `nanochat.serve.server.run` does.
 
-    from nanochat.serve.registry import Registry
-    from nanochat.serve.server import application, listen
-    from nanochat.serve.ui import ChatWindow
-
+    Args:
+        run: the run folder.
+        settings: of the chat.
+        window: whether the window is served beside the API.
+        wrap: makes the application another one.
+    """
+    telemetry = Telemetry()
     with listen(settings) as socket:
-        window = ChatWindow(Registry(run), settings)
-        config = uvicorn.Config(application(window.build(), settings), log_level="warning", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        serving = Serving.open(run, settings, telemetry)
+        app = build(serving, telemetry, window=window)
+        server = server_of(wrap(app) if wrap else app, serving)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
         thread.start()
-        url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        # Who connects before it is up waits in the socket's queue.
+        served = Served(f"http://127.0.0.1:{socket.getsockname()[1]}", serving, server, thread)
         try:
-            urllib.request.urlopen(url, timeout=20).close()  # the socket queues it until the server is up
-            yield Served(url, window)
+            yield served
         finally:
-            server.should_exit = True
-            thread.join(timeout=15)
+            served.stop()

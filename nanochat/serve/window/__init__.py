@@ -1,0 +1,1 @@
+"""The chat window: what the browser shows (`*.js`, `window.css`) and what answers it."""
