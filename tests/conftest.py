@@ -16,6 +16,15 @@ SMOKE = REPOSITORY / "config" / "smoke.yaml"
 ONE_WORKER = ("test_hostile.py", "test_disk.py", "test_ui.py", "workflow")
 # Of the workflow's, these have a run of their own.
 OWN_RUN = ("test_own_data.py", "test_real_data.py", "test_two_runs.py")
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def group(path: Path) -> str:
@@ -146,3 +155,13 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 def tiny_run(workflow: Workflow) -> Path:
     """The run folder of the tiny run: tokenizer, base, mid, sft, rl, eval, report.md."""
     return workflow.folder / "results" / "smoke"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        yield browser
+        browser.close()

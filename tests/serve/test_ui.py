@@ -13,15 +13,6 @@ from .conftest import ACCENTS, CONTEXT, ENDLESS, FRENCH, MARKUP, SCRIPT, SECOND,
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 BOT = ".message.assistant"
 USER = ".message.user"
 BOX = "#box textarea"
@@ -30,15 +21,6 @@ HOSTILE = (
     '  &lt;i&gt; ${1+1} {{x}} __i18n__{"key": "common.submit"}'
 )
 SAMPLES = f"# Samples\n\n**sums**\n\n> {SUM}\n\n> It is 42.\n\n**french**\n\n> {ACCENTS}\n\n> {FRENCH}\n"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
