@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import secrets
 import shutil
 import socket
 import subprocess
@@ -156,12 +157,18 @@ def fingerprint(stage: str, settings: Settings, inputs: Mapping[str, str]) -> st
     return _digest_json([stage, settings.model_dump(mode="json"), dict(inputs)])[:16]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it, so that a reader never sees half of it."""
+def write_atomically(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a text file under a temporary name and rename it, so that a reader never sees half of it.
+
+    Args:
+        path: of the file; its folder is made where there is none.
+        text: what it will hold.
+        mode: who may read and write it, before the process's own mask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

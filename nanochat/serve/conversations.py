@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import secrets
 import threading
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nanochat.artifact import write_atomically
 from nanochat.data.conversation import Message, Part
 from nanochat.errors import DataError
 
@@ -124,17 +124,9 @@ class Store:
         # ASCII: half a surrogate pair, which a browser may send, cannot be written as UTF-8.
         text = json.dumps({"version": _VERSION, **asdict(conversation)}, ensure_ascii=True, indent=1)
         path = self.folder / f"{conversation.id}.json"
-        temporary = self.folder / f".{conversation.id}.{secrets.token_hex(4)}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(path, text, mode=0o600)
         except OSError as error:
             raise DataError(
                 f"cannot write the conversation to {path}: {error.strerror}; make room or choose another folder "
