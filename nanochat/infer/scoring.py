@@ -217,7 +217,8 @@ def judge_tokens(
     context = model.config.sequence_length
     judged: list[list[JudgedToken]] = [[] for _ in texts]
     long = [number for number, text in enumerate(texts) if len(text) > 1]
-    trees = [grow([Span(tuple(texts[number]), 1)], context)[0] for number in long]
+    # What a last token is judged by is all that is read: one token more than the context fits.
+    trees = [grow([Span(tuple(texts[number]), 1)], context + 1)[0] for number in long]
     head = model.head.weight
     for batch in batches_by_length([tree.size for tree in trees], tokens_at_once(model, device_batch_size)):
         packed = pack([trees[index] for index in batch])
