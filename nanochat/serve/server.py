@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SWITCH_SECONDS = 0.0005
+_LOOK_SECONDS = 0.02
 _BACKLOG = 1024
 """Connections that wait to be accepted: as many may come at once as there are slots and places in the queue."""
 
@@ -101,6 +102,8 @@ def _with_window(app: FastAPI, page: "gr.Blocks", css: str, head: str) -> FastAP
 
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     page.queue(max_size=64)
+    # Gradio looks for work a thousand times a second, which takes 5 % of a core while nobody asks for anything.
+    page._queue.sleep_when_free = _LOOK_SECONDS
     return gr.mount_gradio_app(
         app,
         page,
