@@ -12,7 +12,7 @@ from nanochat.serve.conversations import NEW_TITLE, SHARED, Column, Conversation
 from nanochat.serve.display import status
 from nanochat.serve.events import Done, Event, append
 from nanochat.serve.registry import Registry
-from nanochat.serve.window.turns import add_reply, ask, asked, cut, set_reply, text_at, tidy, turns
+from nanochat.serve.turns import add_reply, ask, asked, cut, set_reply, text_at, tidy, turns
 
 BROKEN_OFF = "broken off"
 """Note of an answer whose end nobody saw."""

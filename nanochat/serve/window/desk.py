@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from nanochat.errors import NanochatError
+from nanochat.serve import turns
 from nanochat.serve.conversations import Conversation, Store, title_of
 from nanochat.serve.serving import Serving
-from nanochat.serve.window import turns
 from nanochat.serve.window.knobs import Asked, params_from
 from nanochat.serve.window.replies import Reply
 

@@ -17,7 +17,7 @@ from nanochat.serve.events import Done, append
 from nanochat.serve.model import ChatModel
 from nanochat.serve.serving import Serving
 from nanochat.serve.streams import Piece, stream
-from nanochat.serve.window.turns import add_reply, asked, set_reply
+from nanochat.serve.turns import add_reply, asked, set_reply
 
 log = logging.getLogger(__name__)
 

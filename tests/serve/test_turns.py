@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanochat.data.conversation import validate
+from nanochat.serve import turns
 from nanochat.serve.conversations import Column
-from nanochat.serve.window import turns
 
 roles = st.lists(st.sampled_from(["user", "assistant"]), max_size=8)
 
