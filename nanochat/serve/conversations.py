@@ -99,7 +99,8 @@ class Store:
         with self._lock:
             present: dict[str, tuple[tuple[int, int], str, Summary]] = {}
             for path in self.folder.glob("*.json"):
-                known = self._look(path)
+                # Another's file is not ours to set aside, should the folder be one that others use too.
+                known = self._look(path) if _ID.fullmatch(path.stem) else None
                 if known is not None:
                     present[path.stem] = known
             self._seen = present
@@ -134,9 +135,21 @@ class Store:
             ) from None
 
     def delete(self, id: str, owner: str) -> None:
-        """Delete the conversation `id` if it is `owner`'s."""
-        if self.load(id, owner) is not None:
-            (self.folder / f"{id}.json").unlink(missing_ok=True)
+        """Delete the conversation `id` if it is `owner`'s.
+
+        Raises:
+            DataError: if the folder cannot be written.
+        """
+        if self.load(id, owner) is None:
+            return
+        path = self.folder / f"{id}.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot delete the conversation {path}: {error.strerror}; make its folder writable or choose another "
+                "(chat.conversations)"
+            ) from None
 
     def _look(self, path: Path) -> "tuple[tuple[int, int], str, Summary] | None":
         try:
@@ -164,7 +177,7 @@ class Store:
             conversation = _parse(json.loads(data))
             if conversation.id != path.stem:
                 raise ValueError(f"its id is {conversation.id!r}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             aside = path.with_name(path.name + ".damaged")
             log.warning("the conversation %s is damaged (%r); set aside as %s", path, error, aside.name)
             try:
@@ -176,7 +189,7 @@ class Store:
 
 
 def _parse(value: Any) -> Conversation:
-    """Raises ValueError, KeyError or TypeError where `value` is no conversation."""
+    """Raises ValueError, KeyError, TypeError or OverflowError where `value` is no conversation."""
     if value["version"] != _VERSION:
         raise ValueError(f"version {value['version']!r}, expected {_VERSION}")
     columns = [_column(column) for column in value["columns"]]

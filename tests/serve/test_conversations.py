@@ -103,6 +103,7 @@ def test_an_id_from_outside_never_leaves_the_folder(store, id):
         lambda data: data.replace(b'"role": "user"', b'"role": "god"'),
         lambda data: data.replace(b'"version": 1', b'"version": 9'),
         lambda data: data.replace(b'"columns": [', b'"columns": [3, '),
+        lambda data: data.replace(b'"context_used": 0', b'"context_used": 1e999'),
     ],
 )
 def test_a_damaged_file_is_set_aside_and_the_others_are_there(store, damage, caplog):
@@ -115,6 +116,26 @@ def test_a_damaged_file_is_set_aside_and_the_others_are_there(store, damage, cap
     assert path.with_name(path.name + ".damaged").read_bytes() == damaged
     assert "damaged" in caplog.text
     assert store.load(good.id, SHARED) == good
+
+
+def test_a_file_of_another_program_in_the_folder_stays(store):
+    kept = talk(store, "kept")
+    other = store.folder / "package.json"
+    other.write_text("{}")
+    assert [summary.id for summary in store.list(SHARED)] == [kept.id]
+    assert other.read_text() == "{}"
+
+
+def test_what_cannot_be_deleted_is_told(store, monkeypatch):
+    kept = talk(store, "kept")
+
+    def refuse(*_args, **_more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match=f"{kept.id}.*Permission denied"):
+        store.delete(kept.id, SHARED)
+    assert store.load(kept.id, SHARED) == kept
 
 
 KILLED = """

@@ -100,7 +100,8 @@ function takeView(value) {
   if (value.id !== hashId()) history[moved && !began ? "pushState" : "replaceState"](null, "", value.id ? `#c=${value.id}` : location.pathname + location.search);
   composer.arrived(value.nonce);
   composer.giveBack(value.returned);
-  if (document.activeElement !== settings.system) settings.system.value = value.system;
+  // What is being typed there stays, unless another conversation was opened.
+  if ((moved && !began) || document.activeElement !== settings.system) settings.system.value = value.system;
   tell(value.problem);
   drawColumns();
   if (moved && !began) transcripts.forEach((transcript) => transcript.toEnd());

@@ -115,7 +115,10 @@ class Desk:
     async def change(self, kind: str, asked: Asked, owner: str) -> str:
         """Change title, models or system prompt of a conversation, or remove one; gives what went wrong."""
         if kind == "remove":
-            await self.delete(asked.id, owner)
+            try:
+                await self.delete(asked.id, owner)
+            except NanochatError as error:
+                return str(error)
             return ""
         async with self._changing:
             try:
@@ -125,9 +128,14 @@ class Desk:
                 if kind == "rename":
                     conversation.title = title_of(asked.text)
                 else:
-                    if asked.models and len(asked.models) != len(conversation.columns):
-                        conversation = await self.load(asked.id, owner, halt=True) or conversation
-                    configure(conversation, asked)
+                    reply = self.reply(asked.id, owner)
+                    if reply is not None and asked.models and len(asked.models) != len(conversation.columns):
+                        # The reply's own conversation is changed: it is what its pages show at its end.
+                        reply.stop()
+                        await reply.over.wait()
+                        if reply.discarded:
+                            return ""
+                    configure(conversation, asked, drop=True)
                 await asyncio.to_thread(self._store.save, conversation)
             except NanochatError as error:
                 return str(error)
@@ -158,8 +166,14 @@ class Desk:
         return reply if reply is not None and reply.conversation.owner == owner else None
 
 
-def configure(conversation: Conversation, asked: Asked) -> None:
-    """Set models and system prompt. A second column begins as a copy of the first; one less drops the second."""
+def configure(conversation: Conversation, asked: Asked, *, drop: bool = False) -> None:
+    """Set models and system prompt. A second column begins as a copy of the first.
+
+    Args:
+        conversation: is changed.
+        asked: names the models.
+        drop: whether one model less drops the second column. Else it stays: a page that does not know of it is old.
+    """
     conversation.system = asked.system
     for number, model in enumerate(asked.models):
         if number < len(conversation.columns):
@@ -167,7 +181,7 @@ def configure(conversation: Conversation, asked: Asked) -> None:
         else:
             conversation.columns.append(copy.deepcopy(conversation.columns[0]))
             conversation.columns[number].model = model
-    if asked.models:
+    if drop and asked.models:
         conversation.columns = conversation.columns[: len(asked.models)]
 
 

@@ -21,7 +21,9 @@ def clean(text: Any, longest: int | None = None) -> str:
 
 def number(value: Any, lowest: float, highest: float, otherwise: float | None) -> float | None:
     """A number within bounds, or `otherwise` where there is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return otherwise
+    if isinstance(value, float) and not math.isfinite(value):  # an int may be too large to ask
         return otherwise
     return min(max(value, lowest), highest)
 
@@ -35,15 +37,14 @@ def params_from(knobs: Any, settings: ChatSettings) -> SamplingParams:
         settings: the configuration.
     """
     knobs = knobs if isinstance(knobs, Mapping) else {}
+    temperature = number(knobs.get("temperature"), 0, 2, None)
     top_k = number(knobs.get("top_k"), 0, 2**31, settings.top_k)
     top_p = number(knobs.get("top_p"), 0, 1, settings.top_p)
     seed = number(knobs.get("seed"), 0, _LARGEST_SEED, None)
     return SamplingParams(
         max_tokens=int(number(knobs.get("max_tokens"), 1, 2**31, None) or settings.max_new_tokens),
-        temperature=float(number(knobs.get("temperature"), 0, 2, None) or 0.0)
-        if "temperature" in knobs
-        else settings.temperature,
-        top_k=int(top_k) if top_k else None,
+        temperature=settings.temperature if temperature is None else float(temperature),
+        top_k=int(top_k or 0) or None,  # 0.5 is none too
         top_p=top_p if top_p and top_p < 1 else None,
         seed=secrets.randbelow(1 << 31) if seed is None else int(seed),
     )

@@ -114,6 +114,9 @@ class ChatWindow:
             problem, returned = str(error), asked.text
             conversation = await self.desk.load(asked.id, owner)
         reply = self.desk.replies.get(conversation.id) if conversation is not None else None
+        if reply is not None:  # begun, perhaps, while the conversation was read from disk
+            conversation = reply.conversation
+            reply.lookers.append(lambda: self._tabs.get(name) is tab and tab.revision == revision)
         fresh = tuple(await asyncio.to_thread(self.desk.known, asked.models))
         system = self.settings.system if kind in ("open", "delete") else asked.system
 
@@ -125,7 +128,11 @@ class ChatWindow:
             return {"revision": revision, **(live_view(reply) if reply is not None else {"busy": False, "sides": []})}
 
         news = reply.news if reply is not None else None
-        yield view(problem, returned), live(), await self._list(owner), models
+        listed = await self._list(owner)
+        if tab.revision != revision:  # something newer was done meanwhile, and the page shows that
+            yield gr.skip(), gr.skip(), {**listed, "problem": listed["problem"] or problem}, models
+            return
+        yield view(problem, returned), live(), listed, models
         if reply is None or news is None:
             return
         reply.tabs.add(name)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nanochat.data.conversation import Part
@@ -17,7 +18,7 @@ from nanochat.serve.events import Done, append
 from nanochat.serve.model import ChatModel
 from nanochat.serve.serving import Serving
 from nanochat.serve.streams import Piece, stream
-from nanochat.serve.turns import add_reply, asked, set_reply
+from nanochat.serve.turns import add_reply, asked, set_reply, turns
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Side:
 class Reply:
     """Answers the last user message of a conversation, in one column or in both at the same time.
 
-    Where nothing at all could be written, the conversation is again what it was before.
+    Where nothing at all could be written, the conversation is again what it was before; but a message that was added
+    to it while no page looks any more stays.
 
     Args:
         serving: models and scheduler.
@@ -94,6 +96,8 @@ class Reply:
         """Whether the conversation is gone: nothing more is saved."""
         self.tabs: set[str] = set()
         """Browser tabs that know of this reply."""
+        self.lookers: list[Callable[[], bool]] = []
+        """Each says whether its page still shows this reply."""
         self.over = asyncio.Event()
         self.news = asyncio.Event()
         """Set, and replaced by another, whenever there is something new to look at."""
@@ -187,16 +191,22 @@ class Reply:
         side.column.context_used, side.column.context_size = side.used, side.size
 
     def _settle(self) -> None:
-        """Where nothing could be written, all is as it was before."""
+        """Where nothing could be written, all is as it was before, and a page has the text again."""
         self.conversation.updated = time.time()
         if not all(side.error and not side.parts for side in self.sides):
             return
+        added = self._before is None or turns(self._before.columns[0]) < turns(self.conversation.columns[0])
+        if added and not any(looks() for looks in self.lookers):
+            return  # nobody is there to take the text back: it stays, with a note that says what went wrong
         self.returned = self._text
         self.problem = self.problem or " ".join(dict.fromkeys(f"{side.error}." for side in self.sides))
         if self._before is None:
             self.conversation.columns = [Column(column.model) for column in self.conversation.columns]
-            self._store.delete(self.conversation.id, self.conversation.owner)
             self.discarded = True
+            try:
+                self._store.delete(self.conversation.id, self.conversation.owner)
+            except NanochatError as error:
+                self.problem = f"{self.problem} {error}"
         else:
             self.conversation.title = self._before.title
             self.conversation.columns = self._before.columns

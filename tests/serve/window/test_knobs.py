@@ -46,6 +46,9 @@ def test_what_the_panel_shows_is_what_is_sampled_with():
     params = params_from(shown, configured)
     assert (params.temperature, params.top_k, params.top_p, params.max_tokens) == (0.3, None, 0.9, 7)
     assert params_from({}, configured).temperature == 0.3
+    assert params_from({"temperature": None}, configured).temperature == 0.3
+    assert params_from({"temperature": 10**400}, configured).temperature == 2
+    assert params_from({"top_k": 0.5}, configured).top_k is None
     chosen = params_from({"temperature": 0, "top_k": 3, "top_p": 1, "max_tokens": 9, "seed": 5}, configured)
     assert (chosen.temperature, chosen.top_k, chosen.top_p, chosen.max_tokens, chosen.seed) == (0, 3, None, 9, 5)
 

@@ -10,6 +10,7 @@ import pytest
 from nanochat.config import ChatSettings
 from nanochat.serve.conversations import SHARED, Column, Conversation, Store
 from nanochat.serve.serving import Serving
+from nanochat.serve.window.knobs import Asked
 from nanochat.serve.window.page import ChatWindow
 from nanochat.serve.window.replies import Side
 
@@ -189,6 +190,23 @@ def test_a_busy_server_gives_the_text_back_and_the_conversation_is_as_before(cha
         asyncio.run(run(window))
 
 
+def test_a_message_that_could_not_be_answered_stays_where_no_page_takes_it_back(chat_run, store):
+    async def run(window):
+        id, _ = await until_written(window, tab="one", text=ENDLESS)
+        asked = await window.desk.begin("send", Asked.read({"text": SUM}), SHARED, "gone")
+        await window.desk.replies[asked.id].over.wait()
+        kept = store.load(asked.id, SHARED)
+        assert kept.columns[0].messages[0]["content"] == SUM
+        assert "heart/" in kept.columns[0].notes[0]
+        assert "broken off" not in kept.columns[0].notes[0]
+        async for _ in acting(window, {"kind": "stop", "id": id}):
+            pass
+        await idle(window)
+
+    with window_over(chat_run, store, slots=1, queue=0) as window:
+        asyncio.run(run(window))
+
+
 def test_a_full_disk_is_told_and_the_answer_comes_all_the_same(window, store):
     store.folder.parent.mkdir(exist_ok=True)
     store.folder.write_text("a file where the folder should be")
@@ -277,10 +295,54 @@ def test_a_second_column_begins_as_a_copy_and_may_go_again(window, store):
         views, _ = await act(window, "send", id=id, text=SECOND, models=["heart/sft", "heart/base"])
         assert said(views[-1], 0) == [ACCENTS, FRENCH, SECOND, "Encore."]
         assert said(views[-1], 1)[:3] == [ACCENTS, FRENCH, SECOND]
+        # A page that still shows one column takes nothing away.
         views, _ = await act(window, "edit", id=id, text=SUM, turn=0, models=["heart/sft"])
+        assert [said(views[-1], number)[0] for number in (0, 1)] == [SUM, SUM]
+        await act(window, "configure", id=id, models=["heart/sft"])
+        views, _ = await act(window, "open", id=id)
         assert len(views[-1]["columns"]) == 1
         assert said(views[-1])[0] == SUM
         assert [summary.title for summary in store.list(SHARED)] == [SUM]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("models", [["heart/sft"], ["heart/sft", "heart/base"]])
+def test_columns_may_be_changed_while_a_reply_is_written(window, store, models):
+    async def run():
+        id, shows = await until_written(window, text=ENDLESS, models=["heart/sft", "heart/base"][: 3 - len(models)])
+        async for _ in acting(window, {"kind": "configure", "id": id, "models": models}):
+            pass
+        views = [view async for view, *_ in shows if "columns" in view]
+        assert [column["model"] for column in views[-1]["columns"]] == models
+        kept = store.load(id, SHARED)
+        assert [column.model for column in kept.columns] == models
+        assert all("stopped" in column.notes[-1] for column in kept.columns)
+        await idle(window)
+
+    asyncio.run(run())
+
+
+def test_an_older_action_never_shows_its_conversation_over_a_newer_ones(window, monkeypatch):
+    async def run():
+        views, _ = await act(window, "send", text=SUM)
+        read, go_on = asyncio.Event(), asyncio.Event()
+        load = window.desk.load
+
+        async def slow(*args, **more):
+            conversation = await load(*args, **more)
+            read.set()
+            await go_on.wait()
+            return conversation
+
+        monkeypatch.setattr(window.desk, "load", slow)
+        older = asyncio.create_task(act(window, "open", id=views[-1]["id"]))
+        await read.wait()
+        monkeypatch.undo()
+        newer, _ = await act(window, "open", id="")
+        go_on.set()
+        assert [said(view) for view in newer] == [[]]
+        assert (await older)[0] == []
 
     asyncio.run(run())
 
